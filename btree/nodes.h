@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * nodes.h: residency. The tree asks for a node by reference and gets verified memory; it does not
+ * know whether that is the device's mapping or the engine's own pool.
+ *
+ * Map: pointers into the device's mapping. A bit per 16-byte granule, in a bitmap per logical
+ * segment made when first needed, says that the node starting there was verified; the ordinary visit
+ * is one table load and one bit test, no lock and no release. What the log has queued but not yet
+ * written is copied into the pin. A mapping cannot turn a late media error into an error code, and a
+ * page that was evicted and came back is not verified again.
+ *
+ * Pool: one anonymous arena (huge pages) of `budget` bytes, filled by device reads; node-granular;
+ * second-chance eviction that steps over pinned nodes; CMB_ENOMEM with a clear text when pins leave
+ * no room. Nodes are immutable: nothing is ever written back.
+ *
+ * Both are thread-safe. A pin belongs to one handle.
+ */
+#ifndef CMB_BTREE_NODES_H
+#define CMB_BTREE_NODES_H
+
+#include "btree/node.h"
+
+typedef struct cmb_nodes cmb_nodes;
+
+typedef enum cmb_residency { CMB_RESIDENCY_AUTO = 0, CMB_RESIDENCY_MAP = 1, CMB_RESIDENCY_POOL = 2 } cmb_residency;
+
+/* Keeps one node resident. Zero-initialise; may be used again and again; release at the end. */
+typedef struct cmb_pin {
+    const uint8_t *record; /* NULL: holds nothing */
+    void *frame;           /* pool's */
+    void *copy;            /* owned memory for nodes that are not written yet; kept for reuse */
+    size_t copy_size;
+} cmb_pin;
+
+/* AUTO: map where the device maps, else pool. budget: bytes of the pool (0: 256 MiB). */
+int cmb_nodes_create(const cmb_allocator *alloc, cmb_log *log, cmb_residency residency, size_t budget, cmb_nodes **out_nodes);
+void cmb_nodes_destroy(cmb_nodes *nodes); /* no pins may be held */
+cmb_residency cmb_nodes_residency(const cmb_nodes *nodes);
+/* The log moved this segment: cached translations of it are forgotten (hook for cmb_log_options.remapped). */
+void cmb_nodes_remapped(cmb_nodes *nodes, uint64_t segment);
+
+/* Makes the node resident and verified; what the pin held before is released. On error the pin holds nothing. */
+int cmb_nodes_get(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin);
+/* The i-th child of an internal node: the hot path, which reads the reference only if it has to verify. */
+int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pin *pin);
+/* Hints that this child is wanted soon: prefetches memory, or starts nothing. Never fails. */
+void cmb_nodes_prefetch(cmb_nodes *nodes, const cmb_node *parent, uint32_t i);
+/* Pool: reads up to n missing nodes with all reads in flight together; afterwards get finds them. Map: advises. Errors surface at get. */
+void cmb_nodes_fetch_many(cmb_nodes *nodes, const cmb_noderef *refs, size_t n);
+void cmb_pin_release(cmb_nodes *nodes, cmb_pin *pin); /* keeps the copy buffer */
+void cmb_pin_destroy(cmb_nodes *nodes, cmb_pin *pin); /* frees it as well */
+
+typedef struct cmb_nodes_stats {
+    uint64_t budget, resident_bytes, resident_nodes, verified, hits, misses, evictions;
+} cmb_nodes_stats;
+void cmb_nodes_get_stats(cmb_nodes *nodes, cmb_nodes_stats *out_stats);
+
+#endif
