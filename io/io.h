@@ -31,6 +31,21 @@ int cmb_io_many(cmb_queue *q, cmb_request *requests, size_t n);
 void *cmb_io_buffer(const cmb_allocator *alloc, size_t size);
 void cmb_io_buffer_release(const cmb_allocator *alloc, void *ptr, size_t size);
 
+/*
+ * For implementations of devices. Whether a request is one that a device of these capabilities takes:
+ * known operation and flags, multiples of the block size, inside the device, writable. 0 or CMB_E….
+ */
+int cmb_request_check(const cmb_device *dev, const cmb_caps *caps, const cmb_request *request);
+const char *cmb_op_name(cmb_op op); /* "read", … ; never NULL */
+/* Makes a queue's depth lie between 1 and what is sensible. */
+unsigned cmb_queue_depth(unsigned wished);
+/* A copy of a device's name, and its release. */
+char *cmb_name_copy(const cmb_allocator *alloc, const char *name);
+void cmb_name_release(const cmb_allocator *alloc, const char *name);
+
+/* The kinds of devices. A trace that writes one text line per operation to a new file at `path`. */
+int cmb_device_trace_file(cmb_device *under, const char *path, cmb_device **out_dev);
+
 /* The parts of a device name (device.c splits, the kinds read their options). */
 int cmb_device_open_posix(const char *path, cmb_open_mode mode, const cmb_device_options *options,
                           bool fixed, cmb_device **out_dev);

@@ -23,6 +23,8 @@ void cmb_cond_destroy(cmb_cond *c);
 void cmb_cond_wait(cmb_cond *c, cmb_mutex *m);
 void cmb_cond_signal(cmb_cond *c);
 void cmb_cond_broadcast(cmb_cond *c);
+int cmb_thread_start(cmb_thread *t, void (*run)(void *arg), void *arg); /* 0 or CMB_ENOMEM */
+void cmb_thread_join(cmb_thread *t); /* once for every thread that started */
 
 /* The default environment's clock and randomness (types.h). */
 cmb_env cmb_env_or_default(const cmb_env *env);
