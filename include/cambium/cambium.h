@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: ISC */
+/** @file cambium.h  Everything public. */
+#ifndef CAMBIUM_CAMBIUM_H
+#define CAMBIUM_CAMBIUM_H
+
+#include <cambium/device.h>
+#include <cambium/error.h>
+#include <cambium/inspect.h>
+#include <cambium/store.h>
+#include <cambium/types.h>
+
+#endif
