@@ -90,7 +90,7 @@ void cmb_buffer_destroy(cmb_buffer *buffer);
 void cmb_buffer_clear(cmb_buffer *buffer);
 int cmb_buffer_add(cmb_buffer *buffer, const cmb_edit *edit); /* copies; CMB_ENOMEM: unchanged */
 size_t cmb_buffer_memory(const cmb_buffer *buffer);           /* bytes held */
-size_t cmb_buffer_count(const cmb_buffer *buffer);            /* distinct keys */
+size_t cmb_buffer_count(cmb_buffer *buffer);                  /* distinct keys; sorts first, as a read does */
 bool cmb_buffer_find(cmb_buffer *buffer, const uint8_t *key, size_t key_size, cmb_edit *out_edit); /* pointers valid until destroy/clear */
 /* Makes lookups thread-safe: sorts whatever is still unsorted. */
 int cmb_buffer_seal(cmb_buffer *buffer);

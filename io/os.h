@@ -34,5 +34,8 @@ uint64_t cmb_os_monotonic(void); /* nanoseconds, for progress and statistics onl
  * to 2 MiB by the caller's wish only. */
 void *cmb_os_reserve(size_t size);
 void cmb_os_unreserve(void *ptr, size_t size);
+/* This memory is about to be written throughout: the platform may make its pages at once, which takes
+ * a fraction of the time of a fault for each. A hint; contents stay. */
+void cmb_os_populate(void *ptr, size_t size);
 
 #endif

@@ -198,3 +198,15 @@ void cmb_os_unreserve(void *ptr, size_t size)
     if (ptr)
         munmap(ptr, cmb_align_up(size, 4096));
 }
+
+void cmb_os_populate(void *ptr, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t begin = cmb_align_up((uintptr_t)ptr, 4096), end = ((uintptr_t)ptr + size) & ~(uintptr_t)4095;
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_POPULATE_WRITE);
+#else
+    (void)ptr;
+    (void)size;
+#endif
+}
