@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * internal.h: what the files of store/ share. The ideas are in store.h; this is their C.
+ *
+ * Locks, in the order in which they are taken:
+ *   writer lock of a ref   one writing transaction at a time; ascending by name for several (refs.c)
+ *   store->unit            a head unit from cmb_log_begin until the memory shows what it published (unit.c)
+ *   (the log's append lock)
+ *   store->lock            short: the ref cache, ref states, pending table edits, table roots
+ */
+#ifndef CMB_STORE_INTERNAL_H
+#define CMB_STORE_INTERNAL_H
+
+#include "io/os.h"
+#include "store/store.h"
+
+/* ---- what refs stand on (state.c) ---- */
+
+/* A commit and where its record lies. id.size 0: none. */
+typedef struct cmb_commit_at {
+    cmb_name id;
+    uint64_t addr;
+    uint32_t length; /* bytes of the COMMIT record, header included */
+} cmb_commit_at;
+
+/*
+ * What a ref stands on. `root` is always the content; `working` says that it is not the content of
+ * `commit` (or, without a commit, not the empty tree).
+ */
+typedef struct cmb_state {
+    cmb_commit_at commit;    /* the permanent commit here or below; id.size 0: none yet */
+    cmb_noderef commit_root; /* its content; the empty tree without one */
+    cmb_noderef root;        /* the content; equal to commit_root unless working */
+    bool working;
+} cmb_state;
+
+#define CMB_STATE_PACKED_MAX (1u + CMB_NAME_MAX + 12u + 2u * CMB_NODEREF_PACKED_MAX)
+unsigned cmb_state_pack(const cmb_state *state, uint8_t *out);
+/* CMB_ECORRUPT, the detail names `what`. */
+int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *data, size_t size, cmb_state *out_state);
+void cmb_state_empty(const cmb_store *store, cmb_state *out_state);
+/* The same commit, the same content? */
+bool cmb_state_equal(const cmb_state *a, const cmb_state *b);
+void cmb_state_rev(const cmb_state *state, cmb_rev *out_rev);
+
+#define CMB_COMMIT_AT_PACKED 12u
+/* A commit index value: u64 address, u32 length. */
+void cmb_commit_at_pack(const cmb_commit_at *at, uint8_t out[CMB_COMMIT_AT_PACKED]);
+int cmb_commit_at_unpack(const cmb_store *store, cmb_bytes id, cmb_bytes value, cmb_commit_at *out_at);
+
+/* ---- tables: a tree and the edits since it was written (table.c) ---- */
+
+typedef enum cmb_table_id { CMB_TABLE_REFS = 0, CMB_TABLE_COMMITS = 1 } cmb_table_id;
+#define CMB_TABLES 2u
+
+/* One edit that waits to be folded into its table's tree. Made before a unit is published, so that
+ * showing the unit in memory afterwards cannot fail. */
+typedef struct cmb_pending {
+    struct cmb_pending *next; /* in its bucket, or in a list on its way there */
+    uint64_t hash;
+    uint64_t unit;            /* number of the unit that published it */
+    uint32_t key_size, value_size;
+    uint8_t table;
+    bool removed;             /* the key is deleted */
+    uint8_t bytes[];          /* key, value */
+} cmb_pending;
+
+typedef struct cmb_table {
+    cmb_noderef root;
+    cmb_pending **buckets; /* power of two of them */
+    size_t bucket_count, pending_count;
+} cmb_table;
+
+#define CMB_TABLE_VALUE_MAX 512u
+
+int cmb_table_init(cmb_store *store, cmb_table *table);
+void cmb_table_destroy(cmb_store *store, cmb_table *table);
+/* Makes a pending edit; value NULL data: removal is said by `removed`. NULL: out of memory. */
+cmb_pending *cmb_pending_create(const cmb_store *store, cmb_table_id table, cmb_bytes key, cmb_bytes value, bool removed);
+void cmb_pending_release(const cmb_store *store, cmb_pending *list);
+/* Takes the list over; cannot fail. store->lock held, or nobody else knows the store yet. */
+void cmb_tables_apply(cmb_store *store, cmb_pending *list, uint64_t unit);
+/* Makes room for n more edits where it can: fewer collisions later. store->lock held. */
+void cmb_table_reserve(cmb_store *store, cmb_table *table);
+/* Newest value of a key, from the pending edits or the tree. Takes store->lock, but not over I/O. CMB_ENOTFOUND without detail. */
+int cmb_table_get(cmb_store *store, cmb_table_id table, cmb_bytes key, uint8_t out_value[CMB_TABLE_VALUE_MAX], size_t *out_size);
+
+/* A table as it is now, in key order, whatever happens meanwhile. */
+typedef struct cmb_table_view {
+    cmb_view view;
+    cmb_view_cursor *cursor;
+} cmb_table_view;
+int cmb_table_view_open(cmb_store *store, cmb_table_id table, cmb_table_view *out_view);
+void cmb_table_view_close(cmb_store *store, cmb_table_view *view);
+/* A sealed buffer of all pending edits; the caller destroys it. out_root: the tree under them. */
+int cmb_table_collect(cmb_store *store, cmb_table_id table, cmb_buffer **out_edits, cmb_noderef *out_root);
+/* After a fold up to `unit`: the new root, and what it holds is no longer pending. store->lock held. */
+void cmb_table_folded(cmb_store *store, cmb_table_id table, const cmb_noderef *root, uint64_t unit);
+/* The tree of a table now: for fsck and statistics. */
+void cmb_table_root(cmb_store *store, cmb_table_id table, cmb_noderef *out_root);
+
+/* ---- records (root.c) ---- */
+
+int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length);
+/* Writes the ROOT record of these table roots. */
+int cmb_root_append(cmb_store *store, cmb_appender *app, const cmb_noderef roots[CMB_TABLES], uint64_t *out_addr, uint32_t *out_length);
+/* Pending edits as the payload of an EDITS record; the caller releases *out_size bytes. */
+int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **out_payload, uint32_t *out_size);
+/* cmb_log_replay_fn; ctx is the store. */
+int cmb_edits_replay(void *ctx, uint64_t addr, const void *payload, uint32_t length);
+
+/* ---- refs in memory (refs.c) ---- */
+
+typedef struct cmb_waiter cmb_waiter;
+
+/* A ref ("heads/NAME" or "tags/NAME") that is or was in use. A cache over CMB_TABLE_REFS. */
+typedef struct cmb_refobj {
+    struct cmb_refobj *next;  /* in its bucket */
+    uint64_t hash;
+    uint32_t users;           /* who hold a pointer; 0: may be dropped */
+    bool exists;
+    const void *writer;       /* token of the thread that holds the writer lock; NULL: free */
+    cmb_waiter *first, *last; /* who wait for it, in order */
+    cmb_state state;
+    uint32_t name_size;       /* without the zero */
+    char name[];              /* zero-terminated */
+} cmb_refobj;
+
+#define CMB_HEADS "heads/"
+#define CMB_TAGS "tags/"
+
+int cmb_refs_init(cmb_store *store);
+void cmb_refs_destroy(cmb_store *store);
+/* The state of a ref by full name; CMB_ENOTFOUND without a detail. Hot. */
+int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state);
+/* The ref, which may not exist, kept until cmb_ref_unuse. */
+int cmb_ref_use(cmb_store *store, const char *name, size_t size, cmb_refobj **out_ref);
+void cmb_ref_unuse(cmb_store *store, cmb_refobj *ref);
+/* Waits for one's turn. CMB_EBUSY: nowait, or this thread holds it already. */
+int cmb_ref_lock(cmb_store *store, cmb_refobj *ref, bool nowait);
+void cmb_ref_unlock(cmb_store *store, cmb_refobj *ref);
+/* All refs whose full name begins with prefix, in order; non-zero from fn stops and is returned. */
+typedef int (*cmb_ref_each_fn)(void *ctx, const char *name, const cmb_state *state);
+int cmb_refs_each(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx);
+
+/* ---- units: one atomic change of refs and commit index (unit.c) ---- */
+
+/* What a unit changes. Zero-initialise; cmb_unit_begin fills in. */
+typedef struct cmb_unit {
+    cmb_store *store;
+    cmb_appender *app;      /* the head, from begin to publish or abort */
+    cmb_pending *edits;     /* newest first */
+    struct cmb_move {
+        cmb_refobj *ref;
+        cmb_state state;
+        bool exists;
+    } *moves;               /* refs in memory to be moved when it is queued */
+    size_t move_count, move_capacity;
+    struct cmb_move inline_moves[2];
+} cmb_unit;
+/* Starts the epoch by a checkpoint if need be. CMB_EREADONLY says why. */
+int cmb_unit_begin(cmb_store *store, cmb_unit *unit);
+/* The ref (whose writer lock is held, or whose content does not change) is to stand on state; NULL: deleted. */
+int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state);
+int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit);
+/* Queues it and shows it in memory. On an error nothing has changed. The unit is over in any case. */
+int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq);
+void cmb_unit_abort(cmb_unit *unit);
+/* Waits until it is durable and takes a checkpoint if one is due. */
+int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async);
+/* Folds the tables and makes a checkpoint that starts from them; durable on return. */
+int cmb_store_checkpoint(cmb_store *store);
+
+/* ---- commits (commit.c) ---- */
+
+/* A commit record, decoded. */
+typedef struct cmb_commit_record {
+    cmb_commit commit;            /* first member: cmb_commit_free takes this */
+    cmb_allocator alloc;
+    size_t memory;                /* bytes of this allocation */
+    cmb_commit_at at;
+    cmb_noderef root;
+    const cmb_commit_at *parents; /* commit.parent_count of them */
+} cmb_commit_record;
+/* Reads, checks record and id. Free with cmb_commit_free(&record->commit). */
+int cmb_commit_load(cmb_store *store, const cmb_commit_at *at, cmb_commit_record **out_record);
+/* What is written into a new commit. */
+typedef struct cmb_commit_draft {
+    cmb_noderef root;
+    const cmb_commit_at *parents;
+    size_t parent_count;
+    uint64_t generation;
+    int64_t time;
+    const char *author, *message; /* may be NULL */
+} cmb_commit_draft;
+/* Room for the texts? CMB_EINVAL. Before anything is written. */
+int cmb_commit_info_check(const cmb_commit_info *info);
+int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draft *draft, cmb_commit_at *out_at);
+/* From the index, by id. CMB_ENOTFOUND with a detail. */
+int cmb_commit_find(cmb_store *store, const cmb_name *id, cmb_commit_at *out_at);
+/* By the first `digits` hexadecimal digits of its id. CMB_ENOTFOUND without detail, CMB_EAMBIGUOUS lists candidates. */
+int cmb_commit_find_prefix(cmb_store *store, const char *hex, size_t digits, cmb_commit_at *out_at);
+/* Every commit in the index, by id; non-zero from fn stops and is returned. */
+typedef int (*cmb_commit_each_fn)(void *ctx, const cmb_commit_at *at);
+int cmb_commits_each(cmb_store *store, cmb_commit_each_fn fn, void *ctx);
+/* The state that a ref on this commit has. */
+int cmb_commit_state(cmb_store *store, const cmb_commit_at *at, cmb_state *out_state);
+/* A permanent commit of `root` above state->commit, appended and put into the unit's index edits; *out_state stands on it. */
+int cmb_unit_commit(cmb_unit *unit, const cmb_state *base, const cmb_noderef *root, const cmb_commit_info *info, cmb_state *out_state);
+
+/* ---- revisions (rev.c) ---- */
+
+typedef struct cmb_resolved {
+    cmb_state state;
+    bool content;                      /* "^{root}": only the content is meant */
+    char ref[CMB_REF_NAME_MAX + 8];    /* full name if a working state is meant: the ref that holds it; else "" */
+} cmb_resolved;
+int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out);
+
+/* ---- the store ---- */
+
+struct cmb_store {
+    cmb_allocator alloc;
+    cmb_env env;
+    cmb_device *dev;
+    bool owns_dev;
+    bool writable;
+    bool failed;              /* a device failure was seen: read-only from then on; atomic access */
+    cmb_log *log;
+    cmb_nodes *nodes;
+    cmb_tree tree;
+    size_t txn_memory;        /* bytes */
+    char device_line[256];
+
+    cmb_mutex unit;           /* see the top of this file */
+    uint64_t unit_number;     /* of the last one published; under `unit` and lock */
+    bool checkpointing;       /* one is being written; under lock */
+
+    cmb_mutex lock;
+    cmb_table tables[CMB_TABLES];
+    cmb_refobj **ref_buckets;
+    size_t ref_bucket_count, ref_count;
+    uint64_t ref_version;     /* grows whenever a ref moves */
+    uint64_t last_seq;        /* batch of the newest unit */
+};
+
+/* CMB_EREADONLY if nothing may be written. */
+int cmb_store_check_writable(const cmb_store *store);
+/* Passes `error` on; remembers that the device failed if it says so. */
+int cmb_store_note(cmb_store *store, int error);
+
+#endif
