@@ -12,7 +12,7 @@ trap 'rm -rf "$dir"' EXIT
 cat "$3"/*.h | tr '\n' ' ' | grep -oE 'CMB_API [^;({]*[ *](cmb_[a-z0-9_]+)\(' |
     sed -E 's/.*[ *](cmb_[a-z0-9_]+)\($/\1/' | LC_ALL=C sort -u >"$dir/declared"
 nm -D --defined-only "$1" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | LC_ALL=C sort -u >"$dir/exported"
-[ -s "$dir/declared" ] && [ -s "$dir/exported" ] || { echo "nothing to compare"; exit 99; }
+if [ ! -s "$dir/declared" ] || [ ! -s "$dir/exported" ]; then echo "nothing to compare"; exit 99; fi
 
 bad=0
 grep -v '^cmb_' "$dir/exported" >"$dir/foreign" && { echo "exported, but not ours:"; cat "$dir/foreign"; bad=1; }
