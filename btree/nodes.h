@@ -11,7 +11,8 @@
  *
  * Pool: one anonymous arena (huge pages) of `budget` bytes, filled by device reads; node-granular;
  * second-chance eviction that steps over pinned nodes; CMB_ENOMEM with a clear text when pins leave
- * no room. Nodes are immutable: nothing is ever written back.
+ * no room. Everything, tables included, fits the budget. Nodes are immutable: nothing is ever
+ * written back.
  *
  * Both are thread-safe. A pin belongs to one handle.
  */
@@ -36,10 +37,14 @@ typedef struct cmb_pin {
 int cmb_nodes_create(const cmb_allocator *alloc, cmb_log *log, cmb_residency residency, size_t budget, cmb_nodes **out_nodes);
 void cmb_nodes_destroy(cmb_nodes *nodes); /* no pins may be held */
 cmb_residency cmb_nodes_residency(const cmb_nodes *nodes);
-/* The log moved this segment: cached translations of it are forgotten (hook for cmb_log_options.remapped). */
+/* The log moved or dropped this segment: cached translations of it are forgotten (hook for cmb_log_options.remapped).
+ * Readers that found a node before may go on reading it: the log does not reuse its place before they have passed. */
 void cmb_nodes_remapped(cmb_nodes *nodes, uint64_t segment);
 
-/* Makes the node resident and verified; what the pin held before is released. On error the pin holds nothing. */
+/* Makes the node resident and verified; what the pin held before is released. On error the pin holds nothing.
+ * Address 0 with count 0 is the empty leaf. A node of another level than its reference says is never returned
+ * (a descent's depth is bounded by the root's level); in forged images a child may count other entries than its
+ * parent says, so positions computed from counts are checked against the node at hand. */
 int cmb_nodes_get(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin);
 /* The i-th child of an internal node: the hot path, which reads the reference only if it has to verify. */
 int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pin *pin);
@@ -50,6 +55,7 @@ void cmb_nodes_fetch_many(cmb_nodes *nodes, const cmb_noderef *refs, size_t n);
 void cmb_pin_release(cmb_nodes *nodes, cmb_pin *pin); /* keeps the copy buffer */
 void cmb_pin_destroy(cmb_nodes *nodes, cmb_pin *pin); /* frees it as well */
 
+/* Map: `misses` counts copies of nodes not written yet; hits are not counted. Pool: hits are approximate among threads. */
 typedef struct cmb_nodes_stats {
     uint64_t budget, resident_bytes, resident_nodes, verified, hits, misses, evictions;
 } cmb_nodes_stats;
