@@ -70,6 +70,8 @@ int cmb_tree_cursor_prev(cmb_tree_cursor *c);
 uint64_t cmb_tree_cursor_rank(const cmb_tree_cursor *c);      /* 0-based index of the current entry */
 cmb_bytes cmb_tree_cursor_key(cmb_tree_cursor *c);            /* valid until the next call; contiguous */
 int cmb_tree_cursor_value(cmb_tree_cursor *c, cmb_found *out_found);
+/* How many entries have a lower key, and whether this one is there. One descent. */
+int cmb_tree_rank(const cmb_tree *tree, const cmb_noderef *root, const uint8_t *key, size_t key_size, uint64_t *out_rank, bool *out_equal);
 /* Entries with from <= key < to; NULL data: open end. O(log n). */
 int cmb_tree_count_range(const cmb_tree *tree, const cmb_noderef *root, const cmb_bytes *from, const cmb_bytes *to, uint64_t *out_count);
 
@@ -127,6 +129,8 @@ typedef struct cmb_view {
     size_t run_count;
 } cmb_view;
 int cmb_view_get(const cmb_view *view, const uint8_t *key, size_t key_size, cmb_pin *pin, cmb_found *out_found);
+/* As cmb_tree_get_many: what the edits do not decide goes down the tree together. */
+void cmb_view_get_many(const cmb_view *view, const cmb_bytes *keys, size_t n, cmb_pin *pins, cmb_found *out_found, int *out_results);
 /* A cursor over the merged view; the same calls as a tree cursor's. nth, rank and count work in O(log n)
  * without edits above, else by walking the edits (counted against the tree in O(edits log n)). */
 typedef struct cmb_view_cursor cmb_view_cursor;
@@ -143,6 +147,9 @@ cmb_bytes cmb_view_cursor_key(cmb_view_cursor *c);
 int cmb_view_cursor_value(cmb_view_cursor *c, cmb_found *out_found);
 /* After edits were added to the view's buffer: the next move starts from the key the cursor stood on. */
 void cmb_view_cursor_invalidate(cmb_view_cursor *c);
+/* The same place in another view of the image: after edits were spilled into a run. Invalidate the cursor before the old
+ * view's buffer is cleared; destroy that only afterwards. On failure it stays with the old view. */
+int cmb_view_cursor_rebind(cmb_view_cursor *c, const cmb_view *view);
 int cmb_view_count_range(const cmb_view *view, const cmb_bytes *from, const cmb_bytes *to, uint64_t *out_count);
 
 /* ---- editing (editor.c over boundary.c): one bottom-up pass over the touched nodes ---- */

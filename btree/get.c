@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Point reads. A node is searched while its parent's pin is still held, so two pins take turns. Many
+ * reads go down together, one level a round: while one waits for its cache lines the others search.
+ */
+#include "btree/tree.h"
+
+static int found_in_leaf(const cmb_node *leaf, uint32_t i, cmb_found *out_found)
+{
+    out_found->out_of_line = cmb_node_is_out_of_line(leaf, i);
+    if (CMB_UNLIKELY(out_found->out_of_line))
+        cmb_node_valref(leaf, i, &out_found->valref);
+    else
+        out_found->value = cmb_node_value(leaf, i);
+    return 0;
+}
+
+static void swap_pins(cmb_pin *a, cmb_pin *b)
+{
+    cmb_pin t = *a;
+    *a = *b;
+    *b = t;
+}
+
+int cmb_tree_get(const cmb_tree *tree, const cmb_noderef *root, const uint8_t *key, size_t key_size, cmb_pin *pin,
+                 cmb_found *out_found)
+{
+    cmb_pin above = {.record = NULL};
+    cmb_node node;
+    bool equal;
+    if (root->count == 0)
+        return CMB_ENOTFOUND;
+    int r = cmb_nodes_get(tree->nodes, root, pin);
+    if (CMB_UNLIKELY(r))
+        return r;
+    for (;;) {
+        cmb_node_open(tree->hash, pin->record, &node);
+        if (node.level == 0)
+            break;
+        uint32_t child = cmb_node_child_for(&node, key, key_size);
+        swap_pins(&above, pin);
+        r = cmb_nodes_child(tree->nodes, &node, child, pin);
+        if (CMB_UNLIKELY(r))
+            break;
+    }
+    cmb_pin_destroy(tree->nodes, &above);
+    if (CMB_UNLIKELY(r))
+        return r;
+    uint32_t i = cmb_node_lower_bound(&node, key, key_size, &equal);
+    return equal ? found_in_leaf(&node, i, out_found) : CMB_ENOTFOUND;
+}
+
+/* ---- many at once ---- */
+
+#define GROUP 32u /* lookups that go down together: as many as hide each other's misses */
+
+typedef struct lookup {
+    cmb_node node;
+    cmb_pin above; /* keeps the parent while its child is fetched */
+    uint32_t i;
+    bool down; /* still going down */
+} lookup;
+
+typedef struct many {
+    const cmb_tree *tree;
+    const cmb_bytes *keys;
+    size_t n;
+    cmb_pin *pins;
+    cmb_found *found;
+    int *results;
+    cmb_pin root_pin;
+    lookup at[GROUP];
+} many;
+
+static void prefetch_span(const uint8_t *from, const uint8_t *to)
+{
+    for (const uint8_t *line = (const uint8_t *)((uintptr_t)from & ~(uintptr_t)63); line < to; line += 64)
+        __builtin_prefetch(line);
+}
+
+static void fail_one(many *m, size_t k, int error)
+{
+    m->results[k] = error;
+    m->at[k].down = false;
+}
+
+/* The root is the same for all. Where it is the leaf, every pin has to hold it; else one is enough. */
+static void enter_root(many *m, const cmb_noderef *root)
+{
+    for (size_t k = 0; k < m->n; k++) {
+        cmb_pin *pin = root->level ? &m->root_pin : &m->pins[k];
+        lookup *l = &m->at[k];
+        int r = k == 0 || !root->level ? cmb_nodes_get(m->tree->nodes, root, pin) : m->results[0];
+        l->above = (cmb_pin){.record = NULL};
+        l->down = r == 0;
+        m->results[k] = r;
+        if (!r)
+            cmb_node_open(m->tree->hash, pin->record, &l->node);
+    }
+}
+
+/* Every lookup chooses its child, whose first lines begin to travel. */
+static void choose_children(many *m)
+{
+    for (size_t k = 0; k < m->n; k++) {
+        lookup *l = &m->at[k];
+        if (!l->down)
+            continue;
+        l->i = cmb_node_child_for(&l->node, m->keys[k].data, m->keys[k].size);
+        cmb_nodes_prefetch(m->tree->nodes, &l->node, l->i);
+    }
+}
+
+/* The pool reads what is missing with all reads in flight together. */
+static void fetch_children(many *m)
+{
+    cmb_noderef refs[GROUP];
+    size_t n = 0;
+    if (cmb_nodes_residency(m->tree->nodes) != CMB_RESIDENCY_POOL)
+        return;
+    for (size_t k = 0; k < m->n; k++)
+        if (m->at[k].down)
+            cmb_node_child(&m->at[k].node, m->at[k].i, &refs[n++]);
+    if (n > 1)
+        cmb_nodes_fetch_many(m->tree->nodes, refs, n);
+}
+
+/* Every lookup takes its child; the heads that its search will touch begin to travel. */
+static void enter_children(many *m)
+{
+    for (size_t k = 0; k < m->n; k++) {
+        lookup *l = &m->at[k];
+        if (!l->down)
+            continue;
+        swap_pins(&l->above, &m->pins[k]);
+        int r = cmb_nodes_child(m->tree->nodes, &l->node, l->i, &m->pins[k]);
+        if (CMB_UNLIKELY(r)) {
+            fail_one(m, k, r);
+            continue;
+        }
+        cmb_pin_release(m->tree->nodes, &l->above);
+        cmb_node_open(m->tree->hash, m->pins[k].record, &l->node);
+        prefetch_span(l->node.heads, l->node.heads + 8 * (size_t)l->node.count);
+    }
+}
+
+/* Where the head says that the key is: its rest and its value begin to travel. */
+static void aim_in_leaf(lookup *l, const cmb_bytes *key)
+{
+    const cmb_node *leaf = &l->node;
+    uint64_t head = 0;
+    if (key->size > leaf->prefix_size) {
+        size_t size = key->size - leaf->prefix_size;
+        memcpy(&head, (const uint8_t *)key->data + leaf->prefix_size, size < 8 ? size : 8);
+    }
+    uint32_t i = cmb_node_count_below(leaf->heads, leaf->count, CMB_BE64(head));
+    if (i == leaf->count)
+        return;
+    if (leaf->key_offsets)
+        __builtin_prefetch(leaf->key_offsets + 4 * (size_t)i);
+    else
+        __builtin_prefetch(leaf->rests + (size_t)i * leaf->rest_size);
+    if (leaf->value_offsets) {
+        __builtin_prefetch(leaf->value_offsets + 4 * (size_t)i);
+        return;
+    }
+    const uint8_t *value = leaf->values + (size_t)i * leaf->value_size;
+    prefetch_span(value, value + (leaf->value_size < 256 ? leaf->value_size : 256));
+}
+
+static void search_leaves(many *m)
+{
+    bool equal;
+    for (size_t k = 0; k < m->n; k++)
+        if (m->at[k].down)
+            aim_in_leaf(&m->at[k], &m->keys[k]);
+    for (size_t k = 0; k < m->n; k++) {
+        lookup *l = &m->at[k];
+        if (!l->down)
+            continue;
+        uint32_t i = cmb_node_lower_bound(&l->node, m->keys[k].data, m->keys[k].size, &equal);
+        m->results[k] = equal ? found_in_leaf(&l->node, i, &m->found[k]) : CMB_ENOTFOUND;
+    }
+}
+
+static void get_group(many *m, const cmb_noderef *root)
+{
+    enter_root(m, root);
+    for (unsigned level = root->level; level > 0; level--) {
+        choose_children(m);
+        fetch_children(m);
+        enter_children(m);
+    }
+    search_leaves(m);
+    for (size_t k = 0; k < m->n; k++)
+        cmb_pin_destroy(m->tree->nodes, &m->at[k].above);
+    cmb_pin_destroy(m->tree->nodes, &m->root_pin);
+}
+
+void cmb_tree_get_many(const cmb_tree *tree, const cmb_noderef *root, const cmb_bytes *keys, size_t n, cmb_pin *pins,
+                       cmb_found *out_found, int *out_results)
+{
+    many m;
+    m.root_pin = (cmb_pin){.record = NULL};
+    for (size_t from = 0; from < n; from += m.n) {
+        m.tree = tree;
+        m.keys = keys + from;
+        m.n = n - from < GROUP ? n - from : GROUP;
+        m.pins = pins + from;
+        m.found = out_found + from;
+        m.results = out_results + from;
+        if (root->count)
+            get_group(&m, root);
+        else
+            for (size_t k = 0; k < m.n; k++)
+                m.results[k] = CMB_ENOTFOUND;
+    }
+}
