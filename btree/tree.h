@@ -173,6 +173,9 @@ int cmb_tree_apply(const cmb_tree *tree, const cmb_noderef *old_root, cmb_source
 
 /* ---- walking (walk.c): liveness, fsck, inspect ---- */
 typedef struct cmb_walk_ops {
+    /* Before a node is read or given to node(): 1 passes over it and all below, negative stops. May be NULL. What several
+     * trees share is read once so. */
+    int (*enter)(void *ctx, const cmb_noderef *ref);
     /* Called for every node, parents first; return 1 to skip its children, negative to stop. node is NULL for leaves that
      * were not read (leaves are read only under out-of-line references unless read_leaves). */
     int (*node)(void *ctx, const cmb_noderef *ref, const cmb_node *node);
