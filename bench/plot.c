@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WIDTH = 860, LEFT = 250, RIGHT = 770, TOP = 92, ROW = 38, BAR = 16, FOOT = 58 };
+enum { WIDTH = 860, LEFT = 290, RIGHT = 770, TOP = 92, ROW = 38, BAR = 16, FOOT = 58 };
 
 typedef struct axis {
     double low, high; /* logarithms of the ratios at LEFT and RIGHT */
@@ -97,7 +97,7 @@ static const char *class_of(const workload *w, ratio q)
 {
     if (w->floor <= 0)
         return "none";
-    if (q.median >= w->aim)
+    if (w->aim > 0 && q.median >= w->aim)
         return "aim";
     return q.median >= w->floor ? "floor" : "below";
 }
@@ -115,10 +115,10 @@ static void draw_row(FILE *out, axis a, double y, const result *r, ratio q)
     line(out, "whisker", x_of(a, q.min), middle, x_of(a, q.max), middle);
     line(out, "whisker", x_of(a, q.min), middle - 4, x_of(a, q.min), middle + 4);
     line(out, "whisker", x_of(a, q.max), middle - 4, x_of(a, q.max), middle + 4);
-    if (w->floor > 0) {
+    if (w->floor > 0)
         line(out, "mark", x_of(a, w->floor), y - 4, x_of(a, w->floor), y + BAR + 4);
+    if (w->aim > 0)
         line(out, "goal", x_of(a, w->aim), y - 4, x_of(a, w->aim), y + BAR + 4);
-    }
     snprintf(label, sizeof label, "%.2f\xc3\x97", q.median);
     text_at(out, RIGHT + 12, middle + 5, "start", "value", label);
 }
@@ -136,7 +136,7 @@ void report_svg(const report *r, FILE *out)
             WIDTH, height, WIDTH, height);
     fprintf(out, "<title>How many times faster Cambium is</title>\n%s", style);
     text_at(out, 24, 32, "start", "title", "How many times faster Cambium is");
-    snprintf(text, sizeof text, "against LMDB, %.3g million entries of %d + %d bytes; V1 rows against 10,000 entries; longer is better",
+    snprintf(text, sizeof text, "against LMDB, %.3g million entries of %d + %d bytes; longer is better",
              (double)r->config->entries / 1e6, KEY_SIZE, VALUE_SIZE);
     text_at(out, 24, 54, "start", "small", text);
     draw_grid(out, a, bottom);
@@ -148,7 +148,7 @@ void report_svg(const report *r, FILE *out)
         draw_row(out, a, y, &r->results[i], q);
         y += ROW;
     }
-    snprintf(text, sizeof text, "bar: median of %u runs in turn; whisker: lowest and highest; ", r->config->repetitions);
+    snprintf(text, sizeof text, "bar: median of %u runs in turn; whisker: lowest and highest", r->config->repetitions);
     text_at(out, 24, bottom + 26, "start", "small", text);
     text_at(out, 24, bottom + 43, "start", "small", "red: the floor; red dotted: the aim; orange bar: below the floor");
     fputs("</svg>\n", out);

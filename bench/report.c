@@ -51,7 +51,7 @@ const char *report_verdict(const workload *w, ratio q)
 {
     if (w->floor <= 0 || q.n == 0)
         return "";
-    if (q.median >= w->aim)
+    if (w->aim > 0 && q.median >= w->aim)
         return "aim reached";
     return q.median >= w->floor ? "floor reached" : "below the floor";
 }
@@ -215,7 +215,9 @@ static void json_result(const result *r, unsigned repetitions, FILE *out)
     if (q.n > 0)
         fprintf(out, "\"median\": %.4f, \"min\": %.4f, \"max\": %.4f, ", q.median, q.min, q.max);
     if (w->floor > 0) {
-        fprintf(out, "\"floor\": %g, \"aim\": %g, ", w->floor, w->aim);
+        fprintf(out, "\"floor\": %g, ", w->floor);
+        if (w->aim > 0)
+            fprintf(out, "\"aim\": %g, ", w->aim);
         json_member("verdict", report_verdict(w, q), out);
     }
     fprintf(out, "\"operations\": %llu, ", (unsigned long long)w->operations);

@@ -31,7 +31,7 @@ typedef struct ratio {
 
 ratio report_ratio(const result *r, unsigned repetitions);
 bool report_failed(const report *r);
-/* "above the aim", "above the floor", "below the floor", "" where there is no floor. */
+/* "aim reached", "floor reached", "below the floor"; "" where there is no floor. */
 const char *report_verdict(const workload *w, ratio q);
 /* Conditions of the run, as sentences, one per call until NULL. */
 const char *report_condition(const report *r, unsigned i, char *buffer, size_t size);

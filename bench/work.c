@@ -223,11 +223,12 @@ static const char *sized_branches(bench *b, const workload *w, unsigned side, un
 
 static size_t sized_list(const bench *b, workload *out)
 {
+    const char *us = b->ops[1]->name;
     size_t n = 0;
     for (size_t i = 1; i < b->size_count; i++) {
-        workload snapshot = {"V1", "", "snapshot opened: against 10,000 entries", {"small", "large"}, 0.67, 1, SNAPSHOTS, i,
+        workload snapshot = {"V1", "", "snapshot, against one of 10,000 entries", {"cambium-10000", us}, 0.67, 0, SNAPSHOTS, i,
                              sized_snapshots};
-        workload branch = {"V1", "", "branch created, durable: against 10,000 entries", {"small", "large"}, 0.67, 1,
+        workload branch = {"V1", "", "durable branch, against one of 10,000 entries", {"cambium-10000", us}, 0.67, 0,
                            BRANCHES, i, sized_branches};
         snprintf(snapshot.name, sizeof snapshot.name, "snapshot-open-%zu", b->sizes[i]);
         snprintf(branch.name, sizeof branch.name, "branch-create-%zu", b->sizes[i]);
@@ -249,7 +250,7 @@ size_t work_list(const bench *b, workload *out)
          random_groups},
         {"P5", "readseq", "all entries in order", {them, us}, 1, 1.5, c->entries, 0, full_scan},
         {"P5", "seekrandom", "ranges of 10 entries", {them, us}, 1, 1.5, c->ranges, 0, range_scans},
-        {"V1", "snapshot-open", "snapshot opened and closed: against a read transaction", {them, us}, 0, 0, SNAPSHOTS, 0,
+        {"V1", "snapshot-open", "snapshot, against a read transaction", {them, us}, 0, 0, SNAPSHOTS, 0,
          snapshots},
         {"P6", "fillsync", "durable single insert, one thread", {them, us}, 1.8, 2.5, c->syncs, 0, single_inserts},
     };

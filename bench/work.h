@@ -35,7 +35,7 @@ struct workload {
     char name[48];        /* after db_bench where it has one */
     const char *what;
     const char *sides[SIDES];
-    double floor, aim;    /* of the ratio */
+    double floor, aim;    /* of the ratio; 0: none */
     uint64_t operations;  /* a run */
     size_t sized;         /* V1: which of the sized stores, from 0 */
     work_fn run;
