@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: ISC */
+/* level.c: one level's region: opening it, feeding it, emitting nodes, ending it. */
+#include "btree/level.h"
+
+#include <assert.h>
+
+/* ---- old nodes ---- */
+
+static cmb_old *olds_newest(const cmb_olds *o)
+{
+    return &o->slots[(o->head + o->count - 1) & (o->capacity - 1)];
+}
+
+static cmb_old *olds_push(const cmb_allocator *alloc, cmb_olds *o)
+{
+    if (o->count == o->capacity) {
+        uint32_t capacity = o->capacity ? 2 * o->capacity : 4;
+        cmb_old *slots = cmb_zalloc(alloc, capacity * sizeof(*slots));
+        if (!slots)
+            return NULL;
+        for (uint32_t i = 0; i < o->count; i++)
+            slots[i] = o->slots[(o->head + i) & (o->capacity - 1)];
+        cmb_release(alloc, o->slots, o->capacity * sizeof(*slots));
+        o->slots = slots;
+        o->capacity = capacity;
+        o->head = 0;
+    }
+    o->count++;
+    return olds_newest(o);
+}
+
+static void olds_pop(const cmb_tree *tree, cmb_olds *o)
+{
+    cmb_pin_release(tree->nodes, &o->slots[o->head].pin);
+    o->head = (o->head + 1) & (o->capacity - 1);
+    o->count--;
+}
+
+static void olds_destroy(const cmb_tree *tree, cmb_olds *o)
+{
+    for (uint32_t i = 0; i < o->capacity; i++)
+        cmb_pin_destroy(tree->nodes, &o->slots[i].pin);
+    cmb_release(&tree->alloc, o->slots, o->capacity * sizeof(*o->slots));
+    *o = (cmb_olds){0};
+}
+
+/* ---- emitting ---- */
+
+/* Old nodes that end before `key` (NULL: all that are left) have no successor of the same key. */
+static int drop_olds(cmb_level *lv, const cmb_entry *key)
+{
+    const cmb_tree *tree = lv->editor->tree;
+    while (lv->olds.count > 0) {
+        const cmb_node *old = &lv->olds.slots[lv->olds.head].node;
+        if (key && cmb_node_compare(old, old->count - 1, key->key, key->key_size) >= 0)
+            return 0;
+        if (!lv->is_old_root) {
+            cmb_entry gone = {.key = lv->scratch, .key_size = cmb_node_key(old, old->count - 1, lv->scratch)};
+            int error = cmb_editor_push_up(lv->editor, lv->level + 1, &gone, true);
+            if (error)
+                return error;
+        }
+        olds_pop(tree, &lv->olds);
+    }
+    return 0;
+}
+
+static bool same_record(const cmb_old *old, const cmb_noderef *ref, const uint8_t *record)
+{
+    return old->ref.length == ref->length && memcmp(old->pin.record + 16, record + 16, ref->length - 16) == 0;
+}
+
+/* The decider's report: the waiting entries up to number `last` are a node. */
+static int emit(void *ctx, uint64_t last, bool cut)
+{
+    cmb_level *lv = ctx;
+    cmb_editor *editor = lv->editor;
+    const cmb_tree *tree = editor->tree;
+    uint64_t n = last - lv->window.released;
+    if (n > CMB_NODE_COUNT_MAX)
+        return cmb_fail(CMB_ETOOBIG, "a node of %llu entries", (unsigned long long)n);
+    const cmb_entry *end = cmb_window_at(&lv->window, last);
+    cmb_noderef ref;
+    int error = cmb_node_encode(&tree->alloc, tree->hash, lv->level, end - n + 1, (uint32_t)n, &lv->record, &ref);
+    if (!error)
+        error = drop_olds(lv, end);
+    if (error)
+        return error;
+    ref.cut = cut;
+    bool known = false; /* to the level above, just so */
+    cmb_old *old = lv->olds.count ? &lv->olds.slots[lv->olds.head] : NULL;
+    bool replaces = old && cmb_node_compare(&old->node, old->node.count - 1, end->key, end->key_size) == 0;
+    if (replaces && same_record(old, &ref, lv->record.data)) {
+        ref.addr = old->ref.addr;
+        known = old->ref.cut == cut && !lv->is_old_root;
+        editor->stats.nodes_reused++;
+    } else {
+        error = editor->place(editor, end, &lv->record, &ref);
+    }
+    if (!error && !known) {
+        cmb_entry up = {.key = end->key, .key_size = end->key_size, .child = &ref};
+        error = cmb_editor_push_up(editor, lv->level + 1, &up, false);
+    }
+    if (error)
+        return error;
+    cmb_window_release(&lv->window, last);
+    if (replaces)
+        olds_pop(tree, &lv->olds);
+    return 0;
+}
+
+static uint64_t rehash(void *ctx, uint64_t index, unsigned round)
+{
+    const cmb_level *lv = ctx;
+    const cmb_entry *e = cmb_window_at(&lv->window, index);
+    return cmb_boundary_hash(lv->editor->tree->seed, lv->level, round, e->key, e->key_size);
+}
+
+static uint32_t logical_bytes(void *ctx, uint64_t index)
+{
+    const cmb_level *lv = ctx;
+    return cmb_entry_bytes(cmb_window_at(&lv->window, index), lv->level);
+}
+
+static const cmb_decider_ops decider_ops = {rehash, logical_bytes, emit};
+
+/* ---- feeding ---- */
+
+static int restart(cmb_level *lv);
+
+static int not_canonical(const cmb_level *lv)
+{
+    return cmb_fail(CMB_ECORRUPT, "tree with root at %llu: level %u is not cut where its keys say",
+                    (unsigned long long)lv->editor->old_root.addr, lv->level);
+}
+
+/* An entry that stands in the window's memory, or in an old node, goes to the decider. */
+static int add(cmb_level *lv, const cmb_entry *e)
+{
+    int error = cmb_window_add(&lv->window, e);
+    if (!error)
+        error = cmb_decider_push(&lv->decider, cmb_hash64(e->key, e->key_size, lv->salt), cmb_entry_bytes(e, lv->level));
+    if (CMB_UNLIKELY(!error && lv->decider.left_died))
+        error = restart(lv);
+    return error;
+}
+
+/* Copies what an edit brings into the window's memory. */
+static int add_copy(cmb_level *lv, const cmb_entry *e)
+{
+    cmb_entry copy = *e;
+    size_t far = e->child ? sizeof(*e->child) : e->valref ? sizeof(*e->valref) : 0;
+    uint8_t *room = cmb_window_room(&lv->window, far + e->key_size + e->value_size);
+    if (!room)
+        return CMB_ENOMEM;
+    if (e->child) {
+        memcpy(room, e->child, far);
+        copy.child = (const cmb_noderef *)(const void *)room;
+    } else if (e->valref) {
+        memcpy(room, e->valref, far);
+        copy.valref = (const cmb_valref *)(const void *)room;
+    }
+    memcpy(room + far, e->key, e->key_size);
+    copy.key = room + far;
+    if (e->value_size) {
+        memcpy(room + far + e->key_size, e->value, e->value_size);
+        copy.value = room + far + e->key_size;
+    }
+    return add(lv, &copy);
+}
+
+/* Entry i of an old node: the key is put together in the window's memory, an inline value stays where it is. */
+static int add_old(cmb_level *lv, const cmb_node *node, uint32_t i)
+{
+    bool far = lv->level == 0 && cmb_node_is_out_of_line(node, i);
+    size_t front = lv->level ? sizeof(cmb_noderef) : far ? sizeof(cmb_valref) : 0;
+    cmb_entry e = {.key_size = cmb_node_key_size(node, i)};
+    uint8_t *room = cmb_window_room(&lv->window, front + e.key_size);
+    if (!room)
+        return CMB_ENOMEM;
+    cmb_node_key(node, i, room + front);
+    e.key = room + front;
+    if (lv->level > 0) {
+        cmb_node_child(node, i, (cmb_noderef *)(void *)room);
+        e.child = (const cmb_noderef *)(const void *)room;
+    } else if (far) {
+        cmb_node_valref(node, i, (cmb_valref *)(void *)room);
+        e.valref = (const cmb_valref *)(const void *)room;
+    } else {
+        cmb_bytes value = cmb_node_value(node, i);
+        e.value = value.data;
+        e.value_size = (uint32_t)value.size;
+    }
+    return add(lv, &e);
+}
+
+/* Makes the path's node the one whose entries come next. */
+static int enter(cmb_level *lv, const cmb_path *path)
+{
+    const cmb_tree *tree = lv->editor->tree;
+    cmb_old *old = olds_push(&tree->alloc, &lv->olds);
+    if (!old)
+        return CMB_ENOMEM;
+    cmb_path_ref(path, &old->ref);
+    int error = cmb_nodes_get(tree->nodes, &old->ref, &old->pin);
+    if (error) {
+        lv->olds.count--;
+        return error;
+    }
+    lv->editor->stats.nodes_read++;
+    const cmb_node *node = &old->node;
+    cmb_node_open(tree->hash, old->pin.record, &old->node);
+    /* What the level above says about its keys was verified only there. */
+    bool fits = node->count > 0;
+    if (fits && path->height > 0)
+        fits = cmb_path_compare(path, lv->scratch, cmb_node_key(node, node->count - 1, lv->scratch)) == 0;
+    if (fits && !cmb_path_at_start(path))
+        fits = cmb_node_compare(node, 0, lv->scratch, cmb_path_key_before(path, lv->scratch)) > 0;
+    if (!fits)
+        return cmb_fail(CMB_ECORRUPT, "node at %llu: its keys are not in the range that its parent gives it",
+                        (unsigned long long)old->ref.addr);
+    lv->position = 0;
+    lv->count = node->count;
+    lv->cut = old->ref.cut;
+    lv->at_old_end = false;
+    return 0;
+}
+
+/* Old entries below `limit` of the node entered last. */
+static int feed(cmb_level *lv, uint32_t limit)
+{
+    while (lv->position < limit) {
+        uint32_t i = lv->position++;
+        lv->at_old_end = lv->position == lv->count;
+        int error = add_old(lv, &olds_newest(&lv->olds)->node, i);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+/* ---- where a region starts ---- */
+
+static int start_at_level(cmb_level *lv)
+{
+    cmb_decider_start(&lv->decider);
+    lv->from_start = true;
+    return 0;
+}
+
+/* After the node before the one that `path` is at. */
+static int start_before(cmb_level *lv, const cmb_path *path)
+{
+    lv->left_size = cmb_path_key_before(path, lv->left_key);
+    lv->from_start = false;
+    return cmb_decider_start_after(&lv->decider, cmb_hash64(lv->left_key, lv->left_size, lv->salt));
+}
+
+/* Starts at the nearest certain place left of the node that ends with left_key, and feeds up to its end. */
+static int rewind_left(cmb_level *lv)
+{
+    cmb_path *back = &lv->back;
+    cmb_noderef ref, stop;
+    int error = cmb_path_seek(back, lv->left_key, lv->left_size);
+    if (error)
+        return error;
+    cmb_path_ref(back, &stop);
+    do {
+        error = cmb_path_prev(back);
+        if (error == CMB_ENOTFOUND) {
+            error = start_at_level(lv);
+            break;
+        }
+        if (error)
+            return error;
+        cmb_path_ref(back, &ref);
+        if (!ref.cut) {
+            error = cmb_path_next(back);
+            if (!error)
+                error = start_before(lv, back);
+            break;
+        }
+    } while (!error);
+    for (bool done = false; !error && !done;) {
+        error = enter(lv, back);
+        if (!error)
+            error = feed(lv, lv->count);
+        cmb_path_ref(back, &ref);
+        done = ref.addr == stop.addr;
+        if (!error && !done)
+            error = cmb_path_next(back);
+    }
+    return error == CMB_ENOTFOUND ? not_canonical(lv) : error;
+}
+
+/* Is the end of the node before the one at `at` cut? */
+static int is_cut_before(cmb_level *lv, bool *out_cut)
+{
+    const cmb_path_step *s = &lv->at.steps[lv->at.height - 1];
+    if (s->index > 0) {
+        *out_cut = cmb_node_child_cut(&s->node, s->index - 1);
+        return 0;
+    }
+    int error = cmb_path_seek(&lv->back, lv->scratch, cmb_path_key_before(&lv->at, lv->scratch));
+    if (error)
+        return error;
+    cmb_noderef ref;
+    cmb_path_ref(&lv->back, &ref);
+    *out_cut = ref.cut;
+    return 0;
+}
+
+static int enter_next(cmb_level *lv)
+{
+    int error = enter(lv, &lv->at);
+    if (error)
+        return error;
+    error = cmb_path_next(&lv->at);
+    lv->at_ended = error == CMB_ENOTFOUND;
+    return lv->at_ended ? 0 : error;
+}
+
+static int open_region(cmb_level *lv, const cmb_entry *key)
+{
+    lv->active = true;
+    lv->at_old_end = false;
+    lv->position = lv->count = 0;
+    if (!lv->has_old) {
+        lv->at_ended = true;
+        return start_at_level(lv);
+    }
+    int error = cmb_path_seek(&lv->at, key->key, key->key_size);
+    if (error)
+        return error;
+    if (cmb_path_at_start(&lv->at)) {
+        error = start_at_level(lv);
+    } else {
+        bool cut;
+        error = is_cut_before(lv, &cut);
+        if (!error)
+            error = start_before(lv, &lv->at);
+        if (!error && cut)
+            error = rewind_left(lv);
+    }
+    return error ? error : enter_next(lv);
+}
+
+/* The boundary that the region started after is none any more: it starts one node earlier, and what
+ * it had so far (nothing was emitted) follows. */
+static int restart(cmb_level *lv)
+{
+    if (lv->restarting || lv->from_start)
+        return not_canonical(lv);
+    assert(lv->window.released == 0);
+    const cmb_tree *tree = lv->editor->tree;
+    cmb_window window = lv->window;
+    cmb_olds olds = lv->olds;
+    uint32_t position = lv->position, count = lv->count;
+    bool cut = lv->cut, at_old_end = lv->at_old_end;
+    lv->restarting = true;
+    cmb_window_init(&lv->window, &tree->alloc);
+    lv->olds = (cmb_olds){0};
+    int error = rewind_left(lv);
+    while (!error && olds.count > 0) {
+        cmb_old *to = olds_push(&tree->alloc, &lv->olds), *from = &olds.slots[olds.head];
+        if (!to) {
+            error = CMB_ENOMEM;
+            break;
+        }
+        cmb_old swap = *to;
+        *to = *from;
+        *from = swap;
+        olds.head = (olds.head + 1) & (olds.capacity - 1);
+        olds.count--;
+    }
+    if (!error)
+        cmb_window_adopt(&lv->window, &window);
+    for (size_t i = window.first; i < window.end && !error; i++)
+        error = add(lv, &window.entries[i]);
+    cmb_window_destroy(&window);
+    olds_destroy(tree, &olds);
+    lv->position = position;
+    lv->count = count;
+    lv->cut = cut;
+    lv->at_old_end = at_old_end;
+    lv->restarting = false;
+    return error;
+}
+
+/* ---- where it ends ---- */
+
+static int close_region(cmb_level *lv)
+{
+    lv->active = false;
+    int error = drop_olds(lv, NULL);
+    cmb_window_reset(&lv->window);
+    return error;
+}
+
+/* At the end of an old node, before the next one is read: is all beyond as it was, up to the edit with this key (NULL: none)? */
+static bool next_is_untouched(const cmb_level *lv, const cmb_entry *key)
+{
+    if (!lv->at_old_end || lv->cut)
+        return false;
+    if (!key)
+        return true;
+    if (cmb_path_at_end(&lv->at) || cmb_path_compare(&lv->at, key->key, key->key_size) >= 0)
+        return false;
+    cmb_noderef next;
+    cmb_path_ref(&lv->at, &next);
+    return !next.cut;
+}
+
+static int try_end(cmb_level *lv, const cmb_entry *key, bool *out_ended)
+{
+    bool stands = false;
+    int error = 0;
+    if (next_is_untouched(lv, key)) {
+        error = cmb_decider_stands(&lv->decider, &stands);
+        if (!error && lv->decider.left_died) {
+            error = restart(lv);
+            if (!error)
+                error = cmb_decider_stands(&lv->decider, &stands);
+        }
+    }
+    if (!error && stands) {
+        error = cmb_decider_finish_boundary(&lv->decider);
+        if (!error)
+            error = close_region(lv);
+    }
+    *out_ended = stands;
+    return error;
+}
+
+/* Feeds old entries below `key`; NULL: all. The region may end on the way. */
+static int advance(cmb_level *lv, const cmb_entry *key)
+{
+    for (;;) {
+        if (lv->position < lv->count) {
+            const cmb_node *node = &olds_newest(&lv->olds)->node;
+            uint32_t limit = key ? cmb_node_lower_bound(node, key->key, key->key_size, NULL) : lv->count;
+            int error = feed(lv, limit);
+            if (error || lv->position < lv->count)
+                return error;
+        }
+        if (lv->at_ended)
+            return 0;
+        bool ended;
+        int error = try_end(lv, key, &ended);
+        if (error || ended)
+            return error;
+        error = enter_next(lv);
+        if (error)
+            return error;
+    }
+}
+
+/* ---- the level ---- */
+
+/* Steps over the old entry with this key, if there is one: the edit replaces it. */
+static const cmb_node *skip_old(cmb_level *lv, const cmb_entry *e, uint32_t *out_index)
+{
+    if (lv->position == lv->count)
+        return NULL;
+    const cmb_node *node = &olds_newest(&lv->olds)->node;
+    if (cmb_node_compare(node, lv->position, e->key, e->key_size) != 0)
+        return NULL;
+    *out_index = lv->position++;
+    return node;
+}
+
+int cmb_level_push(cmb_level *lv, const cmb_entry *entry, bool remove)
+{
+    int error = 0;
+    if (lv->active)
+        error = advance(lv, entry);
+    if (!error && !lv->active) {
+        error = open_region(lv, entry);
+        if (!error)
+            error = advance(lv, entry);
+    }
+    if (error)
+        return error;
+    uint32_t index = 0;
+    const cmb_node *old = skip_old(lv, entry, &index);
+    lv->at_old_end = old && !remove && lv->position == lv->count;
+    if (remove)
+        return 0;
+    if (lv->level == 0 && (entry->valref || entry->value_size > cmb_tree_inline_max(lv->editor->tree))) {
+        cmb_valref far;
+        cmb_entry e;
+        error = cmb_far_value(lv, entry, old, index, &far, &e);
+        return error ? error : add_copy(lv, &e);
+    }
+    return add_copy(lv, entry);
+}
+
+int cmb_level_finish(cmb_level *lv, cmb_level_outcome *out_outcome, cmb_noderef *out_root)
+{
+    int error = lv->active ? advance(lv, NULL) : 0;
+    while (!error && lv->active) {
+        if (lv->from_start && lv->level > 0 && lv->decider.count == 1) {
+            *out_root = *cmb_window_at(&lv->window, 1)->child;
+            *out_outcome = CMB_LEVEL_ROOT;
+            return 0;
+        }
+        if (lv->from_start && lv->decider.count == 0) {
+            *out_outcome = CMB_LEVEL_EMPTY;
+            return lv->level ? not_canonical(lv) : 0;
+        }
+        error = cmb_decider_finish_level(&lv->decider);
+        if (!error)
+            error = lv->decider.left_died ? restart(lv) : close_region(lv);
+    }
+    if (!error)
+        *out_outcome = CMB_LEVEL_WENT_UP;
+    return error;
+}
+
+int cmb_level_open(cmb_editor *editor, unsigned level, cmb_level **out_level)
+{
+    const cmb_tree *tree = editor->tree;
+    cmb_level *lv = cmb_zalloc(&tree->alloc, sizeof(*lv));
+    if (!lv)
+        return CMB_ENOMEM;
+    lv->editor = editor;
+    lv->level = level;
+    lv->has_old = level < editor->old_levels;
+    lv->is_old_root = level + 1 == editor->old_levels;
+    lv->salt = cmb_boundary_salt(tree->seed, level, 0);
+    cmb_window_init(&lv->window, &tree->alloc);
+    cmb_decider_init(&lv->decider, &tree->alloc, tree->target, level > 0, &decider_ops, lv);
+    lv->left_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
+    lv->scratch = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
+    int error = lv->left_key && lv->scratch ? 0 : CMB_ENOMEM;
+    if (!error && lv->has_old)
+        error = cmb_path_open(&lv->at, tree, &editor->old_root, level);
+    if (!error && lv->has_old)
+        error = cmb_path_open(&lv->back, tree, &editor->old_root, level);
+    if (error)
+        cmb_level_close(lv);
+    else
+        *out_level = lv;
+    return error;
+}
+
+void cmb_level_close(cmb_level *lv)
+{
+    if (!lv)
+        return;
+    const cmb_tree *tree = lv->editor->tree;
+    lv->editor->stats.nodes_read += lv->at.reads + lv->back.reads;
+    olds_destroy(tree, &lv->olds);
+    cmb_path_close(&lv->at);
+    cmb_path_close(&lv->back);
+    cmb_window_destroy(&lv->window);
+    cmb_decider_destroy(&lv->decider);
+    cmb_release(&tree->alloc, lv->left_key, CMB_KEY_MAX);
+    cmb_release(&tree->alloc, lv->scratch, CMB_KEY_MAX);
+    cmb_release(&tree->alloc, lv->record.data, lv->record.capacity);
+    cmb_release(&tree->alloc, lv, sizeof(*lv));
+}
