@@ -119,6 +119,9 @@ static void uring_queue_close(cmb_queue *queue)
 {
     uring_queue *q = (uring_queue *)queue;
     assert(q->in_flight == 0 && q->ready.count == 0);
+    /* The kernel takes a ring apart later, in its own time; the file and the writer's claim go now. */
+    if (q->registered)
+        io_uring_unregister_files(&q->ring);
     io_uring_queue_exit(&q->ring);
     uring_queue_free(q);
 }

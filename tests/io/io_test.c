@@ -108,8 +108,12 @@ bool io_test_loop_make(io_test_loop *loop, const char *backing_path)
             break;
         snprintf(loop->path, sizeof loop->path, "/dev/loop%d", loop->number);
         loop->loop = open(loop->path, O_RDWR | O_CLOEXEC);
-        if (loop->loop >= 0 && ioctl(loop->loop, LOOP_SET_FD, loop->backing) == 0)
+        if (loop->loop >= 0 && ioctl(loop->loop, LOOP_SET_FD, loop->backing) == 0) {
+            /* So that a test that dies leaves no loop device behind. */
+            struct loop_info64 info = {.lo_flags = LO_FLAGS_AUTOCLEAR};
+            ioctl(loop->loop, LOOP_SET_STATUS64, &info);
             return true;
+        }
         if (loop->loop >= 0)
             close(loop->loop);
         loop->loop = -1;
