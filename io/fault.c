@@ -170,13 +170,17 @@ static void make_ready(fault_queue *q, fault_slot *slot, cmb_completion done)
     slot_free(q, slot);
 }
 
-static void release_held(fault_queue *q, fault_slot **at)
+/* Out of the row of held ones, to be handed out now. */
+static cmb_completion take_held(fault_queue *q, fault_slot **at)
 {
     fault_slot *slot = *at;
+    cmb_completion done = slot->done;
     *at = slot->next;
     if (q->held_end == &slot->next)
         q->held_end = at;
-    make_ready(q, slot, slot->done);
+    done.user = slot->user;
+    slot_free(q, slot);
+    return done;
 }
 
 static void collect(fault_queue *q, unsigned min)
@@ -293,15 +297,21 @@ static int fault_submit(cmb_queue *queue, const cmb_request *requests, unsigned 
 
 /* ---- reaping ---- */
 
-/* One completion goes out: each held one has waited for it. */
-static void count_down(fault_queue *q)
+/* The oldest that has waited for as many as it should; *result is NULL when there is none. */
+static fault_slot **find_due(fault_queue *q)
 {
-    for (fault_slot **at = &q->held; *at;) {
-        if (--(*at)->delay == 0)
-            release_held(q, at);
-        else
-            at = &(*at)->next;
-    }
+    fault_slot **at = &q->held;
+    while (*at && (*at)->delay)
+        at = &(*at)->next;
+    return at;
+}
+
+static cmb_completion hand_out(fault_queue *q, cmb_completion done)
+{
+    q->used--;
+    for (fault_slot *s = q->held; s; s = s->next)
+        s->delay -= s->delay > 0;
+    return done;
 }
 
 static int fault_reap(cmb_queue *queue, cmb_completion *out_done, unsigned max, unsigned min)
@@ -311,16 +321,17 @@ static int fault_reap(cmb_queue *queue, cmb_completion *out_done, unsigned max, 
     if (q->below)
         collect(q, 0);
     while (n < max) {
-        if (q->ready.count) {
-            out_done[n++] = cmb_ready_pop(&q->ready);
-            q->used--;
-            count_down(q);
+        fault_slot **due = find_due(q);
+        if (*due) {
+            out_done[n++] = hand_out(q, take_held(q, due));
+        } else if (q->ready.count) {
+            out_done[n++] = hand_out(q, cmb_ready_pop(&q->ready));
         } else if (q->below) {
             if (n >= min)
                 break;
             collect(q, 1);
         } else if (q->held) {
-            release_held(q, &q->held);
+            out_done[n++] = hand_out(q, take_held(q, &q->held));
         } else {
             break;
         }
