@@ -3,14 +3,17 @@
 #include "btree/nodes_private.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #define POOL_DEFAULT ((size_t)256 << 20)
 
 struct cmb_nodes {
     cmb_map *map; /* exactly one of the two */
     cmb_pool *pool;
+    cmb_log *log;
     cmb_hash_kind hash;
     cmb_allocator alloc;
+    _Atomic uint64_t copied;
     cmb_node_buffer empty; /* the empty leaf, which no log holds */
 };
 
@@ -56,6 +59,7 @@ int cmb_nodes_create(const cmb_allocator *alloc, cmb_log *log, cmb_residency res
     if (!nodes)
         return CMB_ENOMEM;
     nodes->alloc = *alloc;
+    nodes->log = log;
     nodes->hash = (cmb_hash_kind)cmb_log_params(log)->hash_kind;
     error = make_empty_leaf(nodes);
     if (!error)
@@ -87,7 +91,9 @@ cmb_residency cmb_nodes_residency(const cmb_nodes *nodes)
 void cmb_nodes_remapped(cmb_nodes *nodes, uint64_t segment)
 {
     if (nodes->map)
-        cmb_map_remapped(nodes->map, segment); /* the pool knows logical addresses only */
+        cmb_map_remapped(nodes->map, segment);
+    else
+        cmb_pool_remapped(nodes->pool, segment);
 }
 
 static inline void drop(cmb_pin *pin)
@@ -108,17 +114,58 @@ static inline const uint8_t *find(cmb_nodes *nodes, uint64_t addr, void **out_fr
  * one may lie about it; a level that jumps would lead a descent past its stack, so it is checked
  * at every visit: the byte shares a cache line with what is read next anyway.
  */
-static int wrong_level(cmb_pin *pin, uint64_t addr)
+static int check_level(cmb_pin *pin, uint64_t addr, unsigned level)
 {
+    if (CMB_LIKELY(pin->record[22] == level))
+        return 0;
     drop(pin);
     return cmb_fail(CMB_ECORRUPT, "node at %llu: it is of another level than its reference says", (unsigned long long)addr);
 }
 
+static int reserve_copy(cmb_nodes *nodes, cmb_pin *pin, uint32_t length)
+{
+    if (pin->copy_size >= length)
+        return 0;
+    size_t size = cmb_align_up(length, 4096);
+    void *copy = cmb_alloc(&nodes->alloc, size);
+    if (!copy)
+        return CMB_ENOMEM;
+    cmb_release(&nodes->alloc, pin->copy, pin->copy_size);
+    pin->copy = copy;
+    pin->copy_size = size;
+    return 0;
+}
+
+/* A node that is queued and not written yet: nothing remembers it, for what is queued may still be taken back. */
+static int visit_copy(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin)
+{
+    if (ref->length > CMB_RECORD_MAX)
+        return cmb_fail(CMB_ECORRUPT, "node at %llu: a reference with length %u", (unsigned long long)ref->addr,
+                        (unsigned)ref->length);
+    int error = reserve_copy(nodes, pin, ref->length);
+    if (!error)
+        error = cmb_log_read(nodes->log, NULL, ref->addr, ref->length, pin->copy);
+    if (!error)
+        error = cmb_node_verify(nodes->hash, pin->copy, ref);
+    if (error)
+        return error;
+    atomic_fetch_add_explicit(&nodes->copied, 1, memory_order_relaxed);
+    pin->record = pin->copy;
+    return 0;
+}
+
 static int visit(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin)
 {
-    if (nodes->map)
-        return cmb_map_visit(nodes->map, ref, pin);
-    return cmb_pool_load(nodes->pool, ref, &pin->record, &pin->frame);
+    const uint8_t *record = NULL;
+    void *frame = NULL;
+    int error = nodes->map ? cmb_map_visit(nodes->map, ref, &record) : cmb_pool_load(nodes->pool, ref, &record, &frame);
+    if (error)
+        return error;
+    if (!record)
+        return visit_copy(nodes, ref, pin);
+    pin->record = record;
+    pin->frame = frame;
+    return check_level(pin, ref->addr, ref->level);
 }
 
 int cmb_nodes_get(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin)
@@ -132,17 +179,22 @@ int cmb_nodes_get(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin)
     }
     if (ref->addr % CMB_RECORD_ALIGN)
         return cmb_fail(CMB_ECORRUPT, "a reference to a node at %llu, where none can be", (unsigned long long)ref->addr);
-    pin->record = find(nodes, ref->addr, &pin->frame);
-    if (!pin->record)
-        return visit(nodes, ref, pin);
-    if (pin->record[22] != ref->level)
-        return wrong_level(pin, ref->addr);
-    if (cmb_get64(pin->record + 24) != ref->count) {
-        drop(pin);
-        return cmb_fail(CMB_ECORRUPT, "node at %llu: it counts other entries than its reference says",
-                        (unsigned long long)ref->addr);
+    void *frame = NULL;
+    const uint8_t *record = find(nodes, ref->addr, &frame);
+    int error;
+    if (record) {
+        pin->record = record;
+        pin->frame = frame;
+        error = check_level(pin, ref->addr, ref->level);
+    } else {
+        error = visit(nodes, ref, pin);
     }
-    return 0;
+    if (!error && cmb_get64(pin->record + 24) != ref->count) {
+        drop(pin);
+        error = cmb_fail(CMB_ECORRUPT, "node at %llu: it counts other entries than its reference says",
+                         (unsigned long long)ref->addr);
+    }
+    return error;
 }
 
 int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pin *pin)
@@ -157,7 +209,7 @@ int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pi
         drop(pin); /* after the last use of parent, which may be what the pin holds */
         pin->record = record;
         pin->frame = frame;
-        return CMB_LIKELY(record[22] == level) ? 0 : wrong_level(pin, addr);
+        return check_level(pin, addr, level);
     }
     cmb_noderef ref;
     cmb_node_child(parent, i, &ref);
@@ -204,4 +256,5 @@ void cmb_nodes_get_stats(cmb_nodes *nodes, cmb_nodes_stats *out_stats)
         cmb_map_stats(nodes->map, out_stats);
     else
         cmb_pool_stats(nodes->pool, out_stats);
+    out_stats->copied = atomic_load_explicit(&nodes->copied, memory_order_relaxed);
 }

@@ -5,14 +5,16 @@
  *
  * Map: pointers into the device's mapping. A bit per 16-byte granule, in a bitmap per logical
  * segment made when first needed, says that the node starting there was verified; the ordinary visit
- * is one table load and one bit test, no lock and no release. What the log has queued but not yet
- * written is copied into the pin. A mapping cannot turn a late media error into an error code, and a
+ * is one table load and one bit test, no lock and no release. A mapping cannot turn a late media error into an error code, and a
  * page that was evicted and came back is not verified again.
  *
  * Pool: one anonymous arena (huge pages) of `budget` bytes, filled by device reads; node-granular;
  * second-chance eviction that steps over pinned nodes; CMB_ENOMEM with a clear text when pins leave
  * no room. Everything, tables included, fits the budget. Nodes are immutable: nothing is ever
  * written back.
+ *
+ * In both, a node that the log has queued but not written yet is copied into the pin and verified at
+ * every visit: what is queued may still be taken back, so nothing remembers it.
  *
  * Both are thread-safe. A pin belongs to one handle.
  */
@@ -37,8 +39,8 @@ typedef struct cmb_pin {
 int cmb_nodes_create(const cmb_allocator *alloc, cmb_log *log, cmb_residency residency, size_t budget, cmb_nodes **out_nodes);
 void cmb_nodes_destroy(cmb_nodes *nodes); /* no pins may be held */
 cmb_residency cmb_nodes_residency(const cmb_nodes *nodes);
-/* The log moved or dropped this segment: cached translations of it are forgotten (hook for cmb_log_options.remapped).
- * Readers that found a node before may go on reading it: the log does not reuse its place before they have passed. */
+/* The log moved or dropped this segment: what is cached of it is forgotten, except what pins hold (hook for
+ * cmb_log_options.remapped; also for addresses that are given back by an abort after they were written). Readers that found a node before may go on reading it: the log does not reuse its place before they have passed. */
 void cmb_nodes_remapped(cmb_nodes *nodes, uint64_t segment);
 
 /* Makes the node resident and verified; what the pin held before is released. On error the pin holds nothing.
@@ -55,9 +57,9 @@ void cmb_nodes_fetch_many(cmb_nodes *nodes, const cmb_noderef *refs, size_t n);
 void cmb_pin_release(cmb_nodes *nodes, cmb_pin *pin); /* keeps the copy buffer */
 void cmb_pin_destroy(cmb_nodes *nodes, cmb_pin *pin); /* frees it as well */
 
-/* Map: `misses` counts copies of nodes not written yet; hits are not counted. Pool: hits are approximate among threads. */
+/* Map: `verified` and `copied` only. Pool: hits are approximate among threads. copied: visits of nodes not written yet. */
 typedef struct cmb_nodes_stats {
-    uint64_t budget, resident_bytes, resident_nodes, verified, hits, misses, evictions;
+    uint64_t budget, resident_bytes, resident_nodes, verified, hits, misses, evictions, copied;
 } cmb_nodes_stats;
 void cmb_nodes_get_stats(cmb_nodes *nodes, cmb_nodes_stats *out_stats);
 

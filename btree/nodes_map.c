@@ -45,7 +45,7 @@ struct cmb_map {
     cmb_log *log;
     cmb_allocator alloc;
     _Atomic uint64_t era; /* moves so far */
-    _Atomic uint64_t verified, copied;
+    _Atomic uint64_t verified;
     cmb_mutex lock; /* over every change of the table */
     word *spares;   /* bitmaps given back, each all zero but for its first word: the address of the next */
 };
@@ -206,55 +206,18 @@ static bool verified_elsewhere(const cmb_map *map, uint64_t addr, uint64_t era)
     return moved && test_bit(moved, granule(map, addr)) && atomic_load_explicit(&map->era, memory_order_relaxed) == era;
 }
 
-static int reserve_copy(cmb_map *map, cmb_pin *pin, uint32_t length)
-{
-    if (pin->copy_size >= length)
-        return 0;
-    size_t size = cmb_align_up(length, 4096);
-    void *copy = cmb_alloc(&map->alloc, size);
-    if (!copy)
-        return CMB_ENOMEM;
-    cmb_release(&map->alloc, pin->copy, pin->copy_size);
-    pin->copy = copy;
-    pin->copy_size = size;
-    return 0;
-}
-
-/* What is queued and not written yet, or not in one piece. */
-static int visit_copy(cmb_map *map, const cmb_noderef *ref, cmb_pin *pin)
-{
-    if (ref->length > CMB_RECORD_MAX)
-        return cmb_fail(CMB_ECORRUPT, "node at %llu: a reference with length %u", (unsigned long long)ref->addr,
-                        (unsigned)ref->length);
-    int error = reserve_copy(map, pin, ref->length);
-    if (!error)
-        error = cmb_log_read(map->log, NULL, ref->addr, ref->length, pin->copy);
-    if (!error)
-        error = cmb_node_verify(map->hash, pin->copy, ref);
-    if (error)
-        return error;
-    atomic_fetch_add_explicit(&map->copied, 1, memory_order_relaxed);
-    pin->record = pin->copy;
-    return 0;
-}
-
-int cmb_map_visit(cmb_map *map, const cmb_noderef *ref, cmb_pin *pin)
+int cmb_map_visit(cmb_map *map, const cmb_noderef *ref, const uint8_t **out_record)
 {
     uint64_t era = atomic_load_explicit(&map->era, memory_order_acquire);
     const uint8_t *record = cmb_log_peek(map->log, ref->addr, ref->length);
-    if (!record)
-        return visit_copy(map, ref, pin);
-    if (!verified_elsewhere(map, ref->addr, era)) {
+    if (record && !verified_elsewhere(map, ref->addr, era)) {
         int error = cmb_node_verify(map->hash, record, ref);
         if (error)
             return error;
         atomic_fetch_add_explicit(&map->verified, 1, memory_order_relaxed);
         remember(map, ref->addr, record, era);
-    } else if (record[22] != ref->level) {
-        return cmb_fail(CMB_ECORRUPT, "node at %llu: it is of another level than its reference says",
-                        (unsigned long long)ref->addr);
     }
-    pin->record = record;
+    *out_record = record;
     return 0;
 }
 
@@ -317,8 +280,5 @@ void cmb_map_destroy(cmb_map *map)
 
 void cmb_map_stats(const cmb_map *map, cmb_nodes_stats *out_stats)
 {
-    *out_stats = (cmb_nodes_stats){
-        .verified = atomic_load_explicit(&map->verified, memory_order_relaxed),
-        .misses = atomic_load_explicit(&map->copied, memory_order_relaxed),
-    };
+    *out_stats = (cmb_nodes_stats){.verified = atomic_load_explicit(&map->verified, memory_order_relaxed)};
 }

@@ -310,8 +310,9 @@ static frame *claim(shard *s, const cmb_noderef *ref, bool *out_mine)
 
 int cmb_pool_load(cmb_pool *pool, const cmb_noderef *ref, const uint8_t **out_record, void **out_frame)
 {
+    uint64_t offset;
     int error = check_length(ref);
-    if (error)
+    if (error || !cmb_log_locate(pool->log, ref->addr, ref->length, &offset))
         return error;
     shard *s = shard_of(pool, mix(ref->addr));
     bool mine;
@@ -324,9 +325,6 @@ int cmb_pool_load(cmb_pool *pool, const cmb_noderef *ref, const uint8_t **out_re
         if (!error)
             error = cmb_node_verify(pool->hash, record, ref);
         end_load(s, f, error, 1);
-    } else if (record[22] != ref->level || cmb_get64(record + 24) != ref->count) {
-        cmb_pool_unpin(f);
-        error = cmb_fail(CMB_ECORRUPT, "node at %llu: it is not what its reference says", (unsigned long long)ref->addr);
     }
     if (error)
         return error;
@@ -341,60 +339,52 @@ typedef struct fetch {
     const cmb_noderef *ref;
     shard *shard;
     frame *frame;
-    uint64_t offset, from, to; /* of the record on the device, and of the blocks around it */
-    uint8_t *buffer;
+    uint64_t offset; /* of the record on the device */
 } fetch;
 
-/* Claims what is missing, up to a batch; returns how many, and moves *refs on. */
+/* Claims what is written and not resident, up to a batch; returns how many, and moves *refs on. */
 static unsigned claim_missing(cmb_pool *pool, const cmb_noderef **refs, size_t *n, fetch *out)
 {
     unsigned count = 0;
     for (; *n && count < FETCH_BATCH; ++*refs, --*n) {
         const cmb_noderef *ref = *refs;
-        if (ref->addr == 0 || ref->length < CMB_NODE_HEADER || ref->length > CMB_RECORD_MAX)
+        fetch f = {.ref = ref, .shard = shard_of(pool, mix(ref->addr))};
+        if (ref->length < CMB_NODE_HEADER || ref->length > CMB_RECORD_MAX ||
+            !cmb_log_locate(pool->log, ref->addr, ref->length, &f.offset))
             continue;
-        shard *s = shard_of(pool, mix(ref->addr));
-        cmb_mutex_lock(&s->lock);
-        frame *f = find_locked(s, ref->addr, mix(ref->addr)) ? NULL : begin_load(s, ref, mix(ref->addr));
-        cmb_mutex_unlock(&s->lock);
-        if (f)
-            out[count++] = (fetch){.ref = ref, .shard = s, .frame = f};
+        cmb_mutex_lock(&f.shard->lock);
+        if (!find_locked(f.shard, ref->addr, mix(ref->addr)))
+            f.frame = begin_load(f.shard, ref, mix(ref->addr));
+        cmb_mutex_unlock(&f.shard->lock);
+        if (f.frame)
+            out[count++] = f;
     }
     return count;
 }
 
-/* Reads everything that lies on the device in one piece with all requests in flight; the others, one by one, later. */
-static int read_batch(cmb_pool *pool, cmb_queue *queue, fetch *batch, unsigned n)
+/* Reads the blocks around each record, all requests in flight together, and copies the records to their frames. */
+static int read_batch(cmb_pool *pool, cmb_queue *queue, const fetch *batch, unsigned n)
 {
     cmb_caps caps;
     cmb_device_caps(queue->dev, &caps);
-    uint64_t block = caps.block_size, total = 0;
     cmb_request requests[FETCH_BATCH];
-    unsigned count = 0;
+    uint64_t block = caps.block_size, total = 0;
     for (unsigned i = 0; i < n; i++) {
-        fetch *f = &batch[i];
-        if (!cmb_log_locate(pool->log, f->ref->addr, f->ref->length, &f->offset))
-            continue;
-        f->from = f->offset & ~(block - 1);
-        f->to = cmb_align_up(f->offset + f->ref->length, block);
-        total += cmb_align_up(f->to - f->from, CMB_BLOCK);
+        uint64_t from = batch[i].offset & ~(block - 1), to = cmb_align_up(batch[i].offset + batch[i].ref->length, block);
+        requests[i] = (cmb_request){.op = CMB_OP_READ, .offset = from, .length = to - from};
+        total += cmb_align_up(to - from, CMB_BLOCK);
     }
-    uint8_t *buffers = total ? cmb_io_buffer(&pool->alloc, total) : NULL;
+    uint8_t *buffers = cmb_io_buffer(&pool->alloc, total), *at = buffers;
     if (!buffers)
-        return 0;
-    uint8_t *at = buffers;
+        return CMB_ENOMEM;
     for (unsigned i = 0; i < n; i++) {
-        fetch *f = &batch[i];
-        if (f->to == 0)
-            continue;
-        f->buffer = at;
-        requests[count++] = (cmb_request){.op = CMB_OP_READ, .offset = f->from, .length = f->to - f->from, .buffer = at};
-        at += cmb_align_up(f->to - f->from, CMB_BLOCK);
+        requests[i].buffer = at;
+        at += cmb_align_up(requests[i].length, CMB_BLOCK);
     }
-    int error = cmb_io_many(queue, requests, count);
+    int error = cmb_io_many(queue, requests, n);
     for (unsigned i = 0; i < n && !error; i++)
-        if (batch[i].buffer)
-            memcpy(bytes_of(batch[i].shard, batch[i].frame), batch[i].buffer + (batch[i].offset - batch[i].from), batch[i].ref->length);
+        memcpy(bytes_of(batch[i].shard, batch[i].frame),
+               (uint8_t *)requests[i].buffer + (batch[i].offset - requests[i].offset), batch[i].ref->length);
     cmb_io_buffer_release(&pool->alloc, buffers, total);
     return error;
 }
@@ -407,19 +397,34 @@ void cmb_pool_fetch_many(cmb_pool *pool, const cmb_noderef *refs, size_t n)
     while (n) {
         fetch batch[FETCH_BATCH];
         unsigned count = claim_missing(pool, &refs, &n, batch);
-        int error = read_batch(pool, queue, batch, count);
+        int error = count ? read_batch(pool, queue, batch, count) : 0;
         for (unsigned i = 0; i < count; i++) {
             fetch *f = &batch[i];
-            uint8_t *record = bytes_of(f->shard, f->frame);
-            int failed = error;
-            if (!failed && !f->buffer)
-                failed = cmb_log_read(pool->log, queue, f->ref->addr, f->ref->length, record);
-            if (!failed)
-                failed = cmb_node_verify(pool->hash, record, f->ref);
-            end_load(f->shard, f->frame, failed, 0);
+            end_load(f->shard, f->frame, error ? error : cmb_node_verify(pool->hash, bytes_of(f->shard, f->frame), f->ref), 0);
         }
     }
     cmb_log_queue_give(pool->log, queue);
+}
+
+/* ---- moves ---- */
+
+static void forget_segment(shard *s, unsigned shift, uint64_t segment)
+{
+    for (uint32_t i = s->first, next; i != NONE; i = next) {
+        frame *f = &s->frames[i];
+        next = f->next;
+        if (atomic_load_explicit(&f->addr, memory_order_relaxed) >> shift == segment && kill_frame(f))
+            free_frame(s, f);
+    }
+}
+
+void cmb_pool_remapped(cmb_pool *pool, uint64_t segment)
+{
+    for (unsigned i = 0; i < pool->shard_count; i++) {
+        cmb_mutex_lock(&pool->shards[i].lock);
+        forget_segment(&pool->shards[i], cmb_log_params(pool->log)->segment_shift, segment);
+        cmb_mutex_unlock(&pool->shards[i].lock);
+    }
 }
 
 /* ---- life ---- */
