@@ -190,9 +190,8 @@ static inline uint32_t cmb_node_child_for(const cmb_node *node, const uint8_t *k
     return i < node->count ? i : node->count - 1;
 }
 
-/* How many of the n ascending words at `heads` are below `head`: the fastest way this processor has, and the plain one. */
+/* How many of the n ascending words at `heads` are below `head`, by the fastest way that this processor has. */
 uint32_t cmb_node_count_below(const uint8_t *heads, uint32_t n, uint64_t head);
-uint32_t cmb_node_count_below_scalar(const uint8_t *heads, uint32_t n, uint64_t head);
 
 uint32_t cmb_node_key_size(const cmb_node *node, uint32_t i);
 /* Writes the whole key, returns its size; out has room for CMB_KEY_MAX bytes. */

@@ -87,6 +87,15 @@ static inline int cmb_node_compare_tied(const cmb_node *node, uint32_t i, const 
     return c ? c : (size > suffix->rest_size) - (size < suffix->rest_size);
 }
 
+/* The ways to count heads below one that this processor can run, the fastest first: all give the same results. */
+#define CMB_HEAD_COUNTERS 3u
+typedef uint32_t (*cmb_count_below_fn)(const uint8_t *heads, uint32_t n, uint64_t head);
+typedef struct cmb_head_counter {
+    const char *name;
+    cmb_count_below_fn count;
+} cmb_head_counter;
+unsigned cmb_head_counters(cmb_head_counter out[CMB_HEAD_COUNTERS]); /* how many there are */
+
 /* The check of a record whose first 8 bytes, body and trailer are complete. */
 uint64_t cmb_node_check(const void *record, uint64_t addr);
 

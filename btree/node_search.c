@@ -24,7 +24,7 @@ static inline uint32_t narrow(const uint8_t **heads, uint32_t n, uint64_t head, 
     return n;
 }
 
-uint32_t cmb_node_count_below_scalar(const uint8_t *heads, uint32_t n, uint64_t head)
+static uint32_t count_below_scalar(const uint8_t *heads, uint32_t n, uint64_t head)
 {
     uint32_t below;
     n = narrow(&heads, n, head, 1, &below);
@@ -66,35 +66,42 @@ __attribute__((target("avx512f,popcnt"))) static uint32_t count_below_avx512(con
     return below + (uint32_t)__builtin_popcount(_mm512_mask_cmplt_epu64_mask(tail, words, wanted));
 }
 
-typedef uint32_t (*count_below_fn)(const uint8_t *heads, uint32_t n, uint64_t head);
+unsigned cmb_head_counters(cmb_head_counter out[CMB_HEAD_COUNTERS])
+{
+    unsigned n = 0;
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f"))
+        out[n++] = (cmb_head_counter){"avx512", count_below_avx512};
+    if (__builtin_cpu_supports("avx2"))
+        out[n++] = (cmb_head_counter){"avx2", count_below_avx2};
+    out[n++] = (cmb_head_counter){"scalar", count_below_scalar};
+    return n;
+}
+#else
+unsigned cmb_head_counters(cmb_head_counter out[CMB_HEAD_COUNTERS])
+{
+    out[0] = (cmb_head_counter){"scalar", count_below_scalar};
+    return 1;
+}
+#endif
 
 static uint32_t choose_and_count(const uint8_t *heads, uint32_t n, uint64_t head);
 
-/* Written once with one of a few values that all give the same results: no order is needed. */
-static count_below_fn count_below = choose_and_count;
+/* Written once, with what gives the same results as any other value: no order is needed. */
+static cmb_count_below_fn count_below = choose_and_count;
 
 static uint32_t choose_and_count(const uint8_t *heads, uint32_t n, uint64_t head)
 {
-    count_below_fn chosen = cmb_node_count_below_scalar;
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f"))
-        chosen = count_below_avx512;
-    else if (__builtin_cpu_supports("avx2"))
-        chosen = count_below_avx2;
-    __atomic_store_n(&count_below, chosen, __ATOMIC_RELAXED);
-    return chosen(heads, n, head);
+    cmb_head_counter counters[CMB_HEAD_COUNTERS];
+    cmb_head_counters(counters);
+    __atomic_store_n(&count_below, counters[0].count, __ATOMIC_RELAXED);
+    return counters[0].count(heads, n, head);
 }
 
 uint32_t cmb_node_count_below(const uint8_t *heads, uint32_t n, uint64_t head)
 {
     return __atomic_load_n(&count_below, __ATOMIC_RELAXED)(heads, n, head);
 }
-#else
-uint32_t cmb_node_count_below(const uint8_t *heads, uint32_t n, uint64_t head)
-{
-    return cmb_node_count_below_scalar(heads, n, head);
-}
-#endif
 
 /* Several entries share the wanted head: `first` is the first of them. */
 static uint32_t search_ties(const cmb_node *node, uint32_t first, const cmb_suffix *suffix, bool *equal)
