@@ -152,6 +152,8 @@ void cmb_log_root(const cmb_log *log, uint64_t *out_addr, uint32_t *out_length);
  * cmb_log_publish: so it is for the first unit after open.
  */
 int cmb_log_begin(cmb_log *log, cmb_appender **out_app, bool *out_epoch_start);
+/* For units that free space or end in a checkpoint: they may use the reserve that others leave alone. */
+int cmb_log_begin_urgent(cmb_log *log, cmb_appender **out_app, bool *out_epoch_start);
 
 /*
  * Reserves `length` bytes (16..CMB_RECORD_MAX, header included) at the next granule. *out_buf, aligned

@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * recover.c: from the newest superblock to the log's end. Walks the chain of frames, accepts whole
+ * batches only, and tells a torn tail from damage: a batch that is missing was acknowledged exactly
+ * when a later frame says that it was durable.
+ *
+ * What a batch does to the table, to the space and to the root is collected while its frames are
+ * read and applied when its last one is accepted.
+ */
+#include "log/internal.h"
+
+#include <assert.h>
+
+#define WINDOW_READ (256u << 10)
+#define SCAN_NEXT (128u << 10) /* of the segments after the next one */
+#define LOGICAL_JUMP_MAX (UINT64_C(1) << 40)
+
+enum { OP_MOVE = 16, OP_EDITS = 17, OP_ROOT = 18 }; /* besides the entry kinds of SEGMENTS records */
+
+typedef struct op {
+    uint8_t kind;
+    uint32_t physical;
+    uint64_t logical; /* or an address */
+    uint64_t used;    /* or a length; OP_MOVE: where the segment before ends */
+} op;
+
+typedef struct ops {
+    op *items;
+    size_t n, capacity;
+} ops;
+
+typedef struct walker {
+    cmb_log *log;
+    cmb_queue *queue;
+    uint32_t flags;     /* of reads */
+    uint8_t *window;    /* CMB_FRAME_MAX bytes */
+    uint64_t at, valid; /* device bytes in the window */
+    cmb_position tail;  /* after the last accepted batch; its seq is the next one's */
+    cmb_position here;  /* after the last accepted frame */
+    unsigned taken;     /* next segments used by the frames of the batch being read */
+    bool in_batch;
+    uint64_t epoch, epoch_here;
+    ops pending, edits;
+    bool sealed;
+} walker;
+
+/* ---- frames ---- */
+
+bool cmb_frame_header_ok(const cmb_log *log, const uint8_t *h, uint64_t addr, uint64_t room, cmb_frame_info *out_info)
+{
+    if (room < CMB_FRAME_HEADER || cmb_get32(h) != CMB_FRAME_MAGIC
+        || memcmp(h + CMB_FRAME_AT_UUID, log->super.params.uuid, 16) != 0)
+        return false;
+    cmb_frame_info info = {
+        .flags = cmb_get32(h + CMB_FRAME_AT_FLAGS),
+        .payload = cmb_get32(h + CMB_FRAME_AT_PAYLOAD),
+        .records = cmb_get32(h + CMB_FRAME_AT_RECORDS),
+        .epoch = cmb_get64(h + CMB_FRAME_AT_EPOCH),
+        .seq = cmb_get64(h + CMB_FRAME_AT_SEQ),
+        .addr = cmb_get64(h + CMB_FRAME_AT_ADDR),
+        .prev = cmb_get64(h + CMB_FRAME_AT_PREV),
+        .durable = cmb_get64(h + CMB_FRAME_AT_DURABLE),
+        .check = cmb_get64(h + CMB_FRAME_AT_CHECK),
+    };
+    if (info.flags & ~CMB_FRAME_FLAGS || info.payload > CMB_FRAME_MAX - CMB_FRAME_HEADER
+        || info.payload > room - CMB_FRAME_HEADER || info.payload % CMB_RECORD_ALIGN || info.addr != addr)
+        return false;
+    *out_info = info;
+    return true;
+}
+
+bool cmb_frame_check_ok(const uint8_t *frame, const cmb_frame_info *info)
+{
+    uint64_t payload = cmb_hash64(frame + CMB_FRAME_HEADER, info->payload, info->addr);
+    return cmb_hash64(frame, CMB_FRAME_AT_CHECK, payload) == info->check;
+}
+
+/* Makes [offset, offset + length) of the device readable in the window; `limit`: where to stop reading ahead. */
+static int window_get(walker *w, uint64_t offset, uint64_t length, uint64_t limit, uint8_t **out)
+{
+    assert(length <= CMB_FRAME_MAX && offset + length <= limit);
+    if (offset < w->at || offset + length > w->at + w->valid) {
+        uint64_t n = length > WINDOW_READ ? length : WINDOW_READ;
+        if (n > limit - offset)
+            n = limit - offset;
+        w->valid = 0;
+        int e = cmb_io_read(w->queue, offset, w->window, n, w->flags);
+        if (e)
+            return e;
+        w->at = offset;
+        w->valid = n;
+    }
+    *out = w->window + (offset - w->at);
+    return 0;
+}
+
+/*
+ * Looks at one place. `addr` 0: any logical segment above the present one (start of a next segment).
+ * *out_frame NULL: no intact frame of this image's there. A block that cannot be read is no frame.
+ */
+static int frame_at(walker *w, uint64_t physical, uint64_t offset, uint64_t addr, cmb_frame_info *out_info,
+                    uint8_t **out_frame)
+{
+    cmb_log *log = w->log;
+    uint64_t base = (physical << log->shift), end = base + log->size;
+    uint8_t *h;
+    *out_frame = NULL;
+    if (offset + CMB_BLOCK > log->size)
+        return 0;
+    int e = window_get(w, base + offset, CMB_BLOCK, end, &h);
+    if (e)
+        return e == CMB_EIO ? 0 : e;
+    if (cmb_get32(h) != CMB_FRAME_MAGIC)
+        return 0;
+    if (!addr) {
+        addr = cmb_get64(h + CMB_FRAME_AT_ADDR);
+        if ((addr & (log->size - 1)) != offset || addr >> log->shift <= w->here.segment
+            || addr >> log->shift > w->here.segment + LOGICAL_JUMP_MAX || addr >> 62)
+            return 0;
+    }
+    cmb_frame_info info;
+    if (!cmb_frame_header_ok(log, h, addr, log->size - offset, &info))
+        return 0;
+    e = window_get(w, base + offset, cmb_frame_blocks(CMB_FRAME_HEADER + info.payload), end, &h);
+    if (e)
+        return e == CMB_EIO ? 0 : e;
+    if (!cmb_frame_check_ok(h, &info))
+        return 0;
+    *out_info = info;
+    *out_frame = h;
+    return 0;
+}
+
+/* ---- what records do ---- */
+
+static int ops_add(const cmb_log *log, ops *list, const op *item)
+{
+    if (list->n == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 32;
+        op *items = cmb_resize(&log->alloc, list->items, list->capacity * sizeof *items, capacity * sizeof *items);
+        if (!items)
+            return CMB_ENOMEM;
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->n++] = *item;
+    return 0;
+}
+
+static int note_segments(walker *w, const uint8_t *payload, uint32_t length, uint64_t addr)
+{
+    uint32_t n = length < CMB_SEGMENTS_HEADER ? 0 : cmb_get32(payload);
+    if (length < CMB_SEGMENTS_HEADER || (uint64_t)n * CMB_SEGMENTS_ENTRY + CMB_SEGMENTS_HEADER != length)
+        return cmb_fail(CMB_ECORRUPT, "%s: segments record at %llu: %u entries in %u bytes", w->log->dev->name,
+                        (unsigned long long)addr, (unsigned)n, (unsigned)length);
+    const uint8_t *p = payload + CMB_SEGMENTS_HEADER;
+    int e = 0;
+    for (uint32_t i = 0; i < n && !e; i++, p += CMB_SEGMENTS_ENTRY) {
+        op item = {p[12], cmb_get32(p + 8), cmb_get64(p), cmb_get64(p + 16)};
+        if (item.kind > CMB_SEGMENT_RETIRE || item.kind == CMB_SEG_PLAIN || item.kind == CMB_SEG_META
+            || item.used > w->log->size || item.logical > UINT64_MAX >> (w->log->shift + 1))
+            return cmb_fail(CMB_ECORRUPT, "%s: segments record at %llu: entry %u", w->log->dev->name,
+                            (unsigned long long)addr, (unsigned)i);
+        e = ops_add(w->log, &w->pending, &item);
+    }
+    if (!e && cmb_get32(payload + 4) & CMB_SEGMENTS_CHECKPOINT) {
+        op item = {OP_ROOT, 0, cmb_get64(payload + 8), cmb_get32(payload + 16)};
+        e = ops_add(w->log, &w->pending, &item);
+    }
+    return e;
+}
+
+static int note_records(walker *w, const uint8_t *frame, const cmb_frame_info *info)
+{
+    uint32_t at = CMB_FRAME_HEADER, end = CMB_FRAME_HEADER + info->payload;
+    for (uint32_t i = 0; i < info->records; i++) {
+        const uint8_t *r = frame + at;
+        uint32_t length = at + CMB_RECORD_HEADER <= end ? cmb_record_length(r) : 0;
+        if (length < CMB_RECORD_HEADER || length > end - at)
+            return cmb_fail(CMB_ECORRUPT, "%s: record at %llu: length %u", w->log->dev->name,
+                            (unsigned long long)(info->addr + at), (unsigned)length);
+        int e = 0;
+        if (cmb_record_kind_of(r) == CMB_RECORD_SEGMENTS)
+            e = note_segments(w, r + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER, info->addr + at);
+        else if (cmb_record_kind_of(r) == CMB_RECORD_EDITS)
+            e = ops_add(w->log, &w->pending, &(op){OP_EDITS, 0, info->addr + at, length});
+        if (e)
+            return e;
+        at += (uint32_t)cmb_align_up(length, CMB_RECORD_ALIGN);
+    }
+    return 0;
+}
+
+/* ---- applying a batch ---- */
+
+static int map_segment(cmb_log *log, uint64_t logical, uint64_t word, uint64_t end)
+{
+    cmb_segment *segment;
+    int e = cmb_table_make(log, logical, &segment);
+    if (e)
+        return e;
+    cmb_table_set(log, logical, word, end, end);
+    if (logical >= log->next_logical)
+        log->next_logical = logical + 1;
+    return 0;
+}
+
+static int make_live(cmb_log *log, uint64_t physical)
+{
+    if (physical < cmb_first_physical(log->shift) || physical >= log->space.count)
+        return cmb_fail(CMB_ECORRUPT, "%s: physical segment %llu of %llu", log->dev->name,
+                        (unsigned long long)physical, (unsigned long long)log->space.count);
+    if (!log->space.loaded || cmb_space_state(log, physical) == CMB_SEG_LIVE)
+        return 0;
+    int e = cmb_space_touch(log, physical);
+    if (!e)
+        cmb_space_live(log, physical);
+    return e;
+}
+
+static int apply_move(walker *w, const op *o)
+{
+    cmb_log *log = w->log;
+    cmb_segment *before = cmb_table_at(log, log->head.segment);
+    assert(log->n_next && log->next[0] == o->physical && before);
+    cmb_table_set(log, log->head.segment, cmb_word(log->head.physical, CMB_SEG_PLAIN, CMB_WORD_CLOSED), o->used, o->used);
+    log->head_bytes += log->size;
+    memmove(log->next, log->next + 1, --log->n_next * sizeof *log->next);
+    log->head = (cmb_head){o->logical, o->physical, 0};
+    int e = make_live(log, o->physical);
+    return e ? e : map_segment(log, o->logical, cmb_word(o->physical, CMB_SEG_PLAIN, 0), 0);
+}
+
+static int apply_next(cmb_log *log, const op *o)
+{
+    if (log->n_next == CMB_NEXT_MAX || o->physical < cmb_first_physical(log->shift) || o->physical >= log->space.count)
+        return cmb_fail(CMB_ECORRUPT, "%s: segment %u cannot be the next", log->dev->name, (unsigned)o->physical);
+    int e = log->space.loaded ? cmb_space_claim(log, o->physical) : 0;
+    if (!e)
+        log->next[log->n_next++] = o->physical;
+    return e;
+}
+
+static int apply_retire(cmb_log *log, const op *o)
+{
+    if (!log->space.loaded)
+        return 0;
+    if (o->physical >= log->space.count || cmb_space_state(log, o->physical) != CMB_SEG_LIVE)
+        return cmb_fail(CMB_ECORRUPT, "%s: segment %u is retired and was not in use", log->dev->name,
+                        (unsigned)o->physical);
+    int e = cmb_space_room(log, 1);
+    if (!e)
+        cmb_space_retire(log, o->physical);
+    return e;
+}
+
+/* A checkpoint's unit: recovery could have started here. */
+static int apply_root(walker *w, const op *o)
+{
+    cmb_log *log = w->log;
+    w->edits.n = 0;
+    log->super.root_addr = o->logical;
+    log->super.root_length = (uint32_t)o->used;
+    log->head_bytes = 0;
+    if (!log->space.loaded)
+        return 0;
+    cmb_space_settle(log);
+    int e = cmb_space_step_ready(log);
+    if (!e)
+        cmb_space_step(log);
+    return e;
+}
+
+static int apply_op(walker *w, const op *o)
+{
+    cmb_log *log = w->log;
+    int e;
+    switch (o->kind) {
+    case OP_MOVE:
+        return apply_move(w, o);
+    case OP_EDITS:
+        return ops_add(log, &w->edits, o);
+    case OP_ROOT:
+        return apply_root(w, o);
+    case CMB_SEGMENT_NEXT:
+        return apply_next(log, o);
+    case CMB_SEGMENT_RETIRE:
+        return apply_retire(log, o);
+    case CMB_SEG_NONE:
+        return map_segment(log, o->logical, 0, 0);
+    default:
+        e = make_live(log, o->physical);
+        return e ? e : map_segment(log, o->logical, cmb_word(o->physical, (cmb_segment_kind)o->kind, CMB_WORD_CLOSED),
+                                   o->used);
+    }
+}
+
+static int accept_batch(walker *w, const cmb_frame_info *last)
+{
+    cmb_log *log = w->log;
+    for (size_t i = 0; i < w->pending.n; i++) {
+        int e = apply_op(w, &w->pending.items[i]);
+        if (e)
+            return e;
+    }
+    w->pending.n = 0;
+    w->in_batch = false;
+    w->taken = 0;
+    w->here.seq++;
+    w->tail = w->here;
+    w->epoch = w->epoch_here;
+    w->sealed = last->flags & CMB_FRAME_SEAL;
+    log->head.offset = w->tail.offset;
+    cmb_table_set(log, w->tail.segment, cmb_word(w->tail.physical, CMB_SEG_PLAIN, 0), w->tail.offset, w->tail.offset);
+    log->recovered_batches++;
+    return 0;
+}
+
+/* ---- the walk ---- */
+
+static bool continues(const walker *w, const cmb_frame_info *info)
+{
+    bool first = info->flags & CMB_FRAME_FIRST;
+    if (info->prev != w->here.prev || info->seq != w->here.seq || info->flags & CMB_FRAME_STREAM || first == w->in_batch)
+        return false;
+    return info->epoch == w->epoch_here || (first && info->flags & CMB_FRAME_EPOCH);
+}
+
+static int accept_frame(walker *w, uint64_t physical, uint8_t *frame, const cmb_frame_info *info)
+{
+    cmb_log *log = w->log;
+    uint32_t length = cmb_frame_blocks(CMB_FRAME_HEADER + info->payload);
+    uint32_t offset = (uint32_t)(info->addr & (log->size - 1));
+    int e = 0;
+    if (info->addr >> log->shift != w->here.segment) {
+        op move = {OP_MOVE, (uint32_t)physical, info->addr >> log->shift, w->here.offset};
+        e = ops_add(log, &w->pending, &move);
+        w->taken++;
+    }
+    if (!e)
+        e = note_records(w, frame, info);
+    /* Where the device cannot read past a cache, what it returned is made true by writing it again. */
+    if (!e && log->writable && !(log->caps.flags & CMB_CAP_UNCACHED))
+        e = cmb_io_write(w->queue, (physical << log->shift) + offset, frame, length);
+    if (e)
+        return e;
+    w->in_batch = true;
+    w->epoch_here = info->epoch;
+    w->here.segment = info->addr >> log->shift;
+    w->here.physical = (uint32_t)physical;
+    w->here.offset = offset + length;
+    w->here.prev = info->check;
+    log->recovered_bytes += length;
+    return info->flags & CMB_FRAME_LAST ? accept_batch(w, info) : 0;
+}
+
+/* The i-th next segment that no frame read so far took; what this batch itself announces counts. */
+static bool next_physical(const walker *w, unsigned i, uint64_t *out_physical)
+{
+    unsigned at = w->taken + i;
+    if (at < w->log->n_next) {
+        *out_physical = w->log->next[at];
+        return true;
+    }
+    at -= w->log->n_next;
+    for (size_t k = 0; k < w->pending.n; k++) {
+        if (w->pending.items[k].kind == CMB_SEGMENT_NEXT && at-- == 0) {
+            *out_physical = w->pending.items[k].physical;
+            return *out_physical >= cmb_first_physical(w->log->shift) && *out_physical < w->log->space.count;
+        }
+    }
+    return false;
+}
+
+static int walk(walker *w)
+{
+    cmb_log *log = w->log;
+    for (;;) {
+        cmb_frame_info info;
+        uint8_t *frame;
+        uint64_t physical = w->here.physical;
+        int e = frame_at(w, physical, w->here.offset, (w->here.segment << log->shift) + w->here.offset, &info, &frame);
+        if (!e && (!frame || !continues(w, &info))) {
+            frame = NULL;
+            if (next_physical(w, 0, &physical))
+                e = frame_at(w, physical, 0, 0, &info, &frame);
+        }
+        if (e)
+            return e;
+        if (!frame || !continues(w, &info))
+            return 0;
+        e = accept_frame(w, physical, frame, &info);
+        if (e)
+            return e;
+    }
+}
+
+/* ---- torn or damaged ---- */
+
+/* Does any frame in [from, to) of a physical segment say that batch `seq` was durable? */
+static int find_witness(walker *w, uint64_t physical, uint64_t from, uint64_t to, uint64_t segment, uint64_t seq,
+                        bool *out_found)
+{
+    cmb_log *log = w->log;
+    for (uint64_t offset = from; offset < to;) {
+        cmb_frame_info info;
+        uint8_t *frame;
+        int e = frame_at(w, physical, offset, segment ? (segment << log->shift) + offset : 0, &info, &frame);
+        if (e)
+            return e;
+        if (frame && !(info.flags & CMB_FRAME_STREAM) && info.seq > seq && info.durable >= seq) {
+            *out_found = true;
+            return 0;
+        }
+        offset += frame ? cmb_frame_blocks(CMB_FRAME_HEADER + info.payload) : CMB_BLOCK;
+    }
+    return 0;
+}
+
+static int judge_tail(walker *w)
+{
+    cmb_log *log = w->log;
+    bool found = false;
+    uint64_t seq = w->tail.seq, physical;
+    int e = 0;
+    if (log->super.durable_seq >= seq)
+        found = true;
+    if (!found)
+        e = find_witness(w, w->here.physical, w->here.offset, log->size, w->here.segment, seq, &found);
+    for (unsigned i = 0; !e && !found && next_physical(w, i, &physical); i++)
+        e = find_witness(w, physical, 0, i ? SCAN_NEXT : log->size, 0, seq, &found);
+    if (e)
+        return e;
+    if (found)
+        return cmb_fail(CMB_ECORRUPT, "%s: batch %llu at %llu was acknowledged and is damaged", log->dev->name,
+                        (unsigned long long)seq,
+                        (unsigned long long)((w->here.segment << log->shift) + w->here.offset));
+    return 0;
+}
+
+/* ---- replaying ---- */
+
+static int replay(walker *w)
+{
+    cmb_log *log = w->log;
+    for (size_t i = 0; log->options.replay && i < w->edits.n; i++) {
+        const op *o = &w->edits.items[i];
+        int e = cmb_log_read(log, w->queue, o->logical, (uint32_t)o->used, w->window);
+        if (!e)
+            e = cmb_record_check(w->window, (uint32_t)o->used, o->logical);
+        if (!e)
+            e = log->options.replay(log->options.ctx, o->logical, w->window + CMB_RECORD_HEADER,
+                                    (uint32_t)o->used - CMB_RECORD_HEADER);
+        if (e)
+            return e;
+    }
+    return 0;
+}
+
+/* ---- start and end ---- */
+
+static int start(walker *w)
+{
+    cmb_log *log = w->log;
+    const cmb_super *s = &log->super;
+    w->here = w->tail = s->pos;
+    w->epoch = w->epoch_here = s->epoch;
+    log->next_logical = s->next_logical;
+    log->head = (cmb_head){s->pos.segment, s->pos.physical, s->pos.offset};
+    log->floor_segment = s->pos.segment;
+    int e = log->writable ? cmb_space_load(log) : 0;
+    if (!e)
+        e = make_live(log, s->pos.physical);
+    if (!e)
+        e = map_segment(log, s->pos.segment, cmb_word(s->pos.physical, CMB_SEG_PLAIN, 0), s->pos.offset);
+    for (unsigned i = 0; i < s->n_next && !e; i++)
+        e = apply_next(log, &(op){CMB_SEGMENT_NEXT, s->next[i], 0, 0});
+    return e;
+}
+
+static int finish(walker *w)
+{
+    cmb_log *log = w->log;
+    log->stable_segment = w->tail.segment;
+    log->chain = w->tail.prev;
+    log->epoch = w->epoch;
+    log->recovered_sealed = w->sealed;
+    log->durable_seq = log->written_seq = w->tail.seq - 1;
+    atomic_store(&log->durable_mark, log->durable_seq);
+    log->sealed_seq = w->sealed ? log->durable_seq : 0;
+    int e = log->space.loaded ? cmb_space_unsettle(log) : 0;
+    /* What was read is made durable before anything of it is served. */
+    if (!e && log->caps.flags & CMB_CAP_FLUSH)
+        e = cmb_io_flush(w->queue);
+    if (e == CMB_EREADONLY && !log->writable)
+        e = 0;
+    return e;
+}
+
+int cmb_recover(cmb_log *log, cmb_queue *queue)
+{
+    walker w = {.log = log, .queue = queue, .flags = log->caps.flags & CMB_CAP_UNCACHED ? CMB_IO_UNCACHED : 0};
+    w.window = cmb_io_buffer(&log->alloc, CMB_FRAME_MAX);
+    if (!w.window)
+        return CMB_ENOMEM;
+    int e = start(&w);
+    if (!e)
+        e = walk(&w);
+    if (!e)
+        e = judge_tail(&w);
+    if (!e)
+        e = finish(&w);
+    if (!e)
+        e = replay(&w);
+    cmb_io_buffer_release(&log->alloc, w.window, CMB_FRAME_MAX);
+    cmb_release(&log->alloc, w.pending.items, w.pending.capacity * sizeof *w.pending.items);
+    cmb_release(&log->alloc, w.edits.items, w.edits.capacity * sizeof *w.edits.items);
+    return e;
+}

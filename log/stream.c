@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * stream.c: segments that a large transaction fills on its own, beside the head. Until a head unit
+ * adopts them no checkpoint saves their mapping, and a crash gives them back.
+ */
+#include "log/internal.h"
+
+#include <assert.h>
+
+int cmb_log_stream(cmb_log *log, cmb_appender **out_app)
+{
+    if (!log->writable || atomic_load_explicit(&log->failed, memory_order_acquire))
+        return cmb_log_refuse(log);
+    cmb_appender *s = cmb_zalloc(&log->alloc, sizeof *s);
+    if (!s)
+        return CMB_ENOMEM;
+    s->log = log;
+    s->stream = true;
+    int e = cmb_log_queue_take(log, &s->queue);
+    if (e) {
+        cmb_release(&log->alloc, s, sizeof *s);
+        return e;
+    }
+    cmb_mutex_lock(&log->lock);
+    e = cmb_space_load(log);
+    if (!e)
+        e = cmb_epoch_begin(log);
+    if (!e) {
+        s->generation = cmb_log_generation(log);
+        s->next = log->streams;
+        log->streams = s;
+    }
+    cmb_mutex_unlock(&log->lock);
+    if (e)
+        cmb_stream_free(s);
+    else
+        *out_app = s;
+    return e;
+}
+
+void cmb_stream_free(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    if (s->queue)
+        cmb_log_queue_give(log, s->queue);
+    cmb_release(&log->alloc, s->segments, s->segments_capacity * sizeof *s->segments);
+    cmb_release(&log->alloc, s, sizeof *s);
+}
+
+static void unlink_stream(cmb_log *log, cmb_appender *s)
+{
+    for (cmb_appender **at = &log->streams; *at; at = &(*at)->next) {
+        if (*at == s) {
+            *at = s->next;
+            s->next = NULL;
+            return;
+        }
+    }
+}
+
+void cmb_stream_drop(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    cmb_mutex_lock(&log->lock);
+    unlink_stream(log, s);
+    if (s->frame)
+        cmb_frame_release(log, s->frame);
+    for (size_t i = 0; i < s->n_segments; i++) {
+        cmb_table_set(log, s->segments[i].segment, 0, 0, 0);
+        cmb_space_give(log, s->segments[i].physical);
+    }
+    cmb_mutex_unlock(&log->lock);
+    cmb_stream_free(s);
+}
+
+/* ---- writing ---- */
+
+static int stream_failed(cmb_appender *s, const char *doing)
+{
+    s->error = cmb_log_latch(s->log, doing);
+    return s->error;
+}
+
+/* Writes the frame that is full, or the last one. */
+static int write_frame(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    cmb_frame *f = s->frame;
+    if (!f)
+        return 0;
+    uint32_t length = cmb_frame_blocks(atomic_load_explicit(&f->fill, memory_order_relaxed));
+    uint32_t offset = (uint32_t)(f->addr & (log->size - 1));
+    f->flags = CMB_FRAME_STREAM;
+    cmb_frame_seal(log, f, 0, s->prev, cmb_log_durable_seq(log), &s->prev);
+    int e = cmb_io_write(s->queue, (f->physical << log->shift) + offset, f->buf, length);
+    if (e)
+        return stream_failed(s, "stream");
+    atomic_fetch_add_explicit(&log->bytes_written, length, memory_order_relaxed);
+    cmb_mutex_lock(&log->lock);
+    atomic_store_explicit(&cmb_table_at(log, f->addr >> log->shift)->written, offset + length, memory_order_release);
+    s->segments[s->n_segments - 1].end = offset + length;
+    s->head.offset = offset + length;
+    s->frame = NULL;
+    cmb_frame_release(log, f);
+    cmb_mutex_unlock(&log->lock);
+    return 0;
+}
+
+static int segments_reserve(cmb_appender *s)
+{
+    if (s->n_segments < s->segments_capacity)
+        return 0;
+    size_t capacity = s->segments_capacity ? s->segments_capacity * 2 : 8;
+    void *items = cmb_resize(&s->log->alloc, s->segments, s->segments_capacity * sizeof *s->segments,
+                             capacity * sizeof *s->segments);
+    if (!items)
+        return CMB_ENOMEM;
+    s->segments = items;
+    s->segments_capacity = capacity;
+    return 0;
+}
+
+/* Under `lock`. */
+static int next_segment(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    uint64_t physical;
+    cmb_segment *segment;
+    int e = segments_reserve(s);
+    if (!e)
+        e = cmb_table_make(log, log->next_logical, &segment);
+    if (!e)
+        e = cmb_space_take(log, /* urgent= */ false, &physical);
+    if (e)
+        return e;
+    s->head = (cmb_head){log->next_logical++, physical, 0};
+    s->segments[s->n_segments++] = (cmb_stream_segment){s->head.segment, physical, 0};
+    cmb_table_set(log, s->head.segment, cmb_word(physical, CMB_SEG_STREAM, CMB_WORD_OPEN), 0, 0);
+    return 0;
+}
+
+static int begin_frame(cmb_appender *s, uint32_t aligned)
+{
+    cmb_log *log = s->log;
+    cmb_frame *frame;
+    uint32_t need = CMB_FRAME_HEADER + aligned;
+    cmb_mutex_lock(&log->lock);
+    int e = 0;
+    if (s->n_segments == 0 || s->head.offset + need > log->size)
+        e = next_segment(s);
+    uint32_t room = (uint32_t)log->size - s->head.offset;
+    if (!e) /* a stream fills frames to the brim: take the memory at once */
+        e = cmb_frame_new(log, (s->head.segment << log->shift) + s->head.offset, s->head.physical,
+                          room < CMB_FRAME_MAX ? room : CMB_FRAME_MAX, &frame);
+    if (!e)
+        s->frame = frame;
+    cmb_mutex_unlock(&log->lock);
+    return e;
+}
+
+int cmb_stream_append(cmb_appender *s, uint32_t length, uint64_t *out_addr, void **out_buf)
+{
+    uint32_t aligned = (uint32_t)cmb_align_up(length, CMB_RECORD_ALIGN);
+    assert(!s->finished);
+    if (s->error || atomic_load_explicit(&s->log->failed, memory_order_relaxed))
+        return cmb_log_refuse(s->log);
+    int e = 0;
+    if (s->frame) {
+        uint32_t need = atomic_load_explicit(&s->frame->fill, memory_order_relaxed) + aligned;
+        uint32_t offset = (uint32_t)(s->frame->addr & (s->log->size - 1));
+        if (need > CMB_FRAME_MAX || offset + need > s->log->size)
+            e = write_frame(s);
+        else
+            e = cmb_frame_reserve(s->log, s->frame, need);
+    }
+    if (!e && !s->frame)
+        e = begin_frame(s, aligned);
+    if (e)
+        return e;
+    *out_buf = cmb_frame_take(s->frame, length, out_addr);
+    s->bytes += aligned;
+    return 0;
+}
+
+int cmb_stream_finish(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    if (s->error || atomic_load_explicit(&log->failed, memory_order_acquire))
+        return cmb_log_refuse(log);
+    int e = write_frame(s);
+    if (e)
+        return e;
+    e = cmb_log_flush(log, s->queue, s->generation);
+    if (e)
+        return stream_failed(s, "stream");
+    s->finished = true;
+    return 0;
+}
+
+/* ---- adopting ---- */
+
+/* Makes everything ready that publishing will change, so that it cannot fail. Under `lock`. */
+static int adopt_ready(cmb_log *log, const cmb_appender *s)
+{
+    for (size_t i = 0; i < s->n_segments; i++) {
+        int e = cmb_space_touch(log, s->segments[i].physical);
+        if (e)
+            return e;
+        cmb_tree_dirty(&log->table, cmb_tree_peek(&log->table, s->segments[i].segment));
+    }
+    return 0;
+}
+
+int cmb_append_adopt(cmb_appender *head, cmb_appender *s)
+{
+    cmb_log *log = head->log;
+    if (!s->finished || !s->stream || head->stream)
+        return cmb_fail(CMB_EINVAL, "a stream has to be finished before a unit adopts it");
+    cmb_mutex_lock(&log->lock);
+    int e = adopt_ready(log, s);
+    if (!e && s->n_segments && log->head.segment < s->segments[s->n_segments - 1].segment)
+        e = cmb_head_move(head);
+    if (!e) {
+        unlink_stream(log, s);
+        s->next = head->adopted;
+        head->adopted = s;
+    }
+    cmb_mutex_unlock(&log->lock);
+    return e;
+}
