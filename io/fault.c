@@ -297,7 +297,7 @@ static int fault_submit(cmb_queue *queue, const cmb_request *requests, unsigned 
 
 /* ---- reaping ---- */
 
-/* The oldest that has waited for as many as it should; *result is NULL when there is none. */
+/* The oldest that has waited for as many as it should; what is pointed at is NULL when there is none. */
 static fault_slot **find_due(fault_queue *q)
 {
     fault_slot **at = &q->held;

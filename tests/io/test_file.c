@@ -367,27 +367,58 @@ static void a_file_that_became_shorter_is_an_error_not_a_wrong_read(void **state
     cmb_device_close(dev);
 }
 
-static void a_file_beyond_its_limit_is_full(void **state)
+/* From now on files of this process end at `bytes`; returns what it was. */
+static rlim_t limit_files(rlim_t bytes)
 {
-    char path[512], block[4096] = {0};
+    struct rlimit r;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &r), 0);
+    rlim_t old = r.rlim_cur;
+    r.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+    return old;
+}
+
+static void growth_beyond_the_limit_is_refused_and_changes_nothing(void **state)
+{
+    char path[512];
     cmb_device *dev;
-    cmb_queue *q;
-    struct rlimit old, small = {.rlim_cur = 65536};
+    cmb_caps caps;
     assert_ok(open_device(state, fresh(path, "limit"), CMB_OPEN_CREATE, &dev));
-    assert_ok(cmb_queue_open(dev, 4, &q));
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-    small.rlim_max = old.rlim_max;
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    rlim_t old = limit_files(65536);
     int error = dev->ops->grow(dev, 1 << 20);
-    setrlimit(RLIMIT_FSIZE, &old);
+    limit_files(old);
     signal(SIGXFSZ, handler);
     assert_int_equal(error, CMB_ENOSPC);
-    cmb_caps caps;
     cmb_device_caps(dev, &caps);
     assert_int_equal(caps.size, 0);
     assert_ok(dev->ops->grow(dev, 1 << 20));
-    assert_ok(cmb_io_write(q, 65536, block, sizeof block));
+    cmb_device_close(dev);
+}
+
+/* The kernel writes 64 KiB of it and says so; the rest is tried, and that error counts. */
+static void a_write_that_goes_in_part_only_is_an_error(void **state)
+{
+    enum { N = 1 << 17 };
+    char path[512];
+    static uint8_t block[N], seen[N];
+    cmb_device *dev;
+    cmb_queue *q;
+    assert_ok(open_device(state, fresh(path, "limit"), CMB_OPEN_CREATE, &dev));
+    assert_ok(dev->ops->grow(dev, 1 << 20));
+    assert_ok(cmb_queue_open(dev, 4, &q));
+    io_test_fill(block, N, 1);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    rlim_t old = limit_files(65536);
+    int error = cmb_io_write(q, 0, block, N);
+    limit_files(old);
+    signal(SIGXFSZ, handler);
+    assert_int_equal(error, CMB_ENOSPC);
+    assert_ok(cmb_io_read(q, 0, seen, 65536, 0));
+    assert_memory_equal(seen, block, 65536);
+    assert_ok(cmb_io_write(q, 0, block, N));
+    assert_ok(cmb_io_read(q, 0, seen, N, 0));
+    assert_memory_equal(seen, block, N);
     cmb_queue_close(q);
     cmb_device_close(dev);
 }
@@ -531,7 +562,8 @@ int main(void)
         TEST(a_size_that_is_impossible_leaves_no_file_behind),
         TEST(a_tail_that_is_no_block_is_not_seen_and_growth_zeroes_it),
         TEST(a_file_that_became_shorter_is_an_error_not_a_wrong_read),
-        TEST(a_file_beyond_its_limit_is_full),
+        TEST(growth_beyond_the_limit_is_refused_and_changes_nothing),
+        TEST(a_write_that_goes_in_part_only_is_an_error),
         TEST(uncached_reads_of_any_alignment_see_what_was_written),
         TEST(a_file_system_without_uncached_reads_says_so_and_reads_all_the_same),
         TEST(windows_of_a_map_stay_where_they_are_while_the_file_grows),
