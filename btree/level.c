@@ -201,26 +201,14 @@ static int enter(cmb_level *lv, const cmb_path *path)
     cmb_old *old = olds_push(&tree->alloc, &lv->olds);
     if (!old)
         return CMB_ENOMEM;
-    cmb_path_ref(path, &old->ref);
-    int error = cmb_nodes_get(tree->nodes, &old->ref, &old->pin);
+    int error = cmb_path_node(path, lv->scratch, &old->pin, &old->ref, &old->node);
     if (error) {
         lv->olds.count--;
         return error;
     }
     lv->editor->stats.nodes_read++;
-    const cmb_node *node = &old->node;
-    cmb_node_open(tree->hash, old->pin.record, &old->node);
-    /* What the level above says about its keys was verified only there. */
-    bool fits = node->count > 0;
-    if (fits && path->height > 0)
-        fits = cmb_path_compare(path, lv->scratch, cmb_node_key(node, node->count - 1, lv->scratch)) == 0;
-    if (fits && !cmb_path_at_start(path))
-        fits = cmb_node_compare(node, 0, lv->scratch, cmb_path_key_before(path, lv->scratch)) > 0;
-    if (!fits)
-        return cmb_fail(CMB_ECORRUPT, "node at %llu: its keys are not in the range that its parent gives it",
-                        (unsigned long long)old->ref.addr);
     lv->position = 0;
-    lv->count = node->count;
+    lv->count = old->node.count;
     lv->cut = old->ref.cut;
     lv->at_old_end = false;
     return 0;

@@ -138,3 +138,27 @@ uint32_t cmb_path_key_before(const cmb_path *path, uint8_t *out_key)
         i--;
     return cmb_node_key(&path->steps[i - 1].node, path->steps[i - 1].index - 1, out_key);
 }
+
+int cmb_path_node(const cmb_path *path, uint8_t *scratch, cmb_pin *pin, cmb_noderef *out_ref, cmb_node *out_node)
+{
+    cmb_noderef ref;
+    cmb_node node;
+    cmb_path_ref(path, &ref);
+    int error = cmb_nodes_get(path->tree->nodes, &ref, pin);
+    if (error)
+        return error;
+    cmb_node_open(path->tree->hash, pin->record, &node);
+    bool fits = node.count > 0;
+    if (fits && path->height > 0)
+        fits = cmb_path_compare(path, scratch, cmb_node_key(&node, node.count - 1, scratch)) == 0;
+    if (fits && !cmb_path_at_start(path))
+        fits = cmb_node_compare(&node, 0, scratch, cmb_path_key_before(path, scratch)) > 0;
+    if (!fits) {
+        cmb_pin_release(path->tree->nodes, pin);
+        return cmb_fail(CMB_ECORRUPT, "node at %llu: its keys are not in the range that its parent gives it",
+                        (unsigned long long)ref.addr);
+    }
+    *out_ref = ref;
+    *out_node = node;
+    return 0;
+}

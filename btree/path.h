@@ -41,5 +41,10 @@ void cmb_path_ref(const cmb_path *path, cmb_noderef *out_ref);
 int cmb_path_compare(const cmb_path *path, const uint8_t *key, size_t key_size);
 /* Writes the last key of the node before, returns its size; out has room for CMB_KEY_MAX bytes. Not at the start. */
 uint32_t cmb_path_key_before(const cmb_path *path, uint8_t *out_key);
+/*
+ * Makes the path's node itself resident and opens it; CMB_ECORRUPT also if its keys are not in the range that the
+ * nodes above give it (which was verified only there). scratch: CMB_KEY_MAX bytes.
+ */
+int cmb_path_node(const cmb_path *path, uint8_t *scratch, cmb_pin *pin, cmb_noderef *out_ref, cmb_node *out_node);
 
 #endif

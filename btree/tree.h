@@ -180,7 +180,10 @@ typedef struct cmb_walk_ops {
      * were not read (leaves are read only under out-of-line references unless read_leaves). */
     int (*node)(void *ctx, const cmb_noderef *ref, const cmb_node *node);
     int (*record)(void *ctx, uint64_t addr, uint32_t length, uint8_t kind); /* chunks and lists; may be NULL */
-    int (*damage)(void *ctx, const cmb_noderef *ref, int error, const uint8_t *first_key, size_t first_size, const uint8_t *last_key, size_t last_size); /* NULL: stop with the error */
+    /* A node that cannot be read (detail text set): its keys lie beyond `before` (NULL: from the start) and up to `last`
+     * (NULL: to the end). Or a value of the leaf `ref`: then both are its key. The walk goes on beside it, unless damage
+     * returns non-zero. NULL: stop with the error. */
+    int (*damage)(void *ctx, const cmb_noderef *ref, int error, const uint8_t *before, size_t before_size, const uint8_t *last, size_t last_size);
     bool read_leaves, verify_values;
 } cmb_walk_ops;
 int cmb_tree_walk(const cmb_tree *tree, const cmb_noderef *root, const cmb_walk_ops *ops, void *ctx);
