@@ -31,10 +31,11 @@ typedef struct cmb_state {
     cmb_commit_at commit;    /* the permanent commit here or below; id.size 0: none yet */
     cmb_noderef commit_root; /* its content; the empty tree without one */
     cmb_noderef root;        /* the content; equal to commit_root unless working */
+    uint64_t generation;     /* of the commit; 0 without one */
     bool working;
 } cmb_state;
 
-#define CMB_STATE_PACKED_MAX (1u + CMB_NAME_MAX + 12u + 2u * CMB_NODEREF_PACKED_MAX)
+#define CMB_STATE_PACKED_MAX (1u + CMB_NAME_MAX + 20u + 2u * CMB_NODEREF_PACKED_MAX)
 unsigned cmb_state_pack(const cmb_state *state, uint8_t *out);
 /* CMB_ECORRUPT, the detail names `what`. */
 int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *data, size_t size, cmb_state *out_state);
@@ -78,7 +79,7 @@ void cmb_table_destroy(cmb_store *store, cmb_table *table);
 /* Makes a pending edit; value NULL data: removal is said by `removed`. NULL: out of memory. */
 cmb_pending *cmb_pending_create(const cmb_store *store, cmb_table_id table, cmb_bytes key, cmb_bytes value, bool removed);
 void cmb_pending_release(const cmb_store *store, cmb_pending *list);
-/* Takes the list over; cannot fail. store->lock held, or nobody else knows the store yet. */
+/* Takes the list (no key twice) over; cannot fail. store->lock held, or nobody else knows the store yet. */
 void cmb_tables_apply(cmb_store *store, cmb_pending *list, uint64_t unit);
 /* Makes room for n more edits where it can: fewer collisions later. store->lock held. */
 void cmb_table_reserve(cmb_store *store, cmb_table *table);
@@ -104,7 +105,7 @@ void cmb_table_root(cmb_store *store, cmb_table_id table, cmb_noderef *out_root)
 int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length);
 /* Writes the ROOT record of these table roots. */
 int cmb_root_append(cmb_store *store, cmb_appender *app, const cmb_noderef roots[CMB_TABLES], uint64_t *out_addr, uint32_t *out_length);
-/* Pending edits as the payload of an EDITS record; the caller releases *out_size bytes. */
+/* Pending edits (no key twice) as the payload of an EDITS record; the caller releases *out_size bytes. */
 int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **out_payload, uint32_t *out_size);
 /* cmb_log_replay_fn; ctx is the store. */
 int cmb_edits_replay(void *ctx, uint64_t addr, const void *payload, uint32_t length);
@@ -128,6 +129,10 @@ typedef struct cmb_refobj {
 
 #define CMB_HEADS "heads/"
 #define CMB_TAGS "tags/"
+#define CMB_REF_FULL_SIZE (sizeof CMB_HEADS + CMB_REF_NAME_MAX) /* bytes of the longest full name and its zero */
+
+/* Checks a branch's or tag's name and puts the prefix in front (refname.c). */
+int cmb_ref_full_name(const char *prefix, const char *name, char out_full[CMB_REF_FULL_SIZE]);
 
 int cmb_refs_init(cmb_store *store);
 void cmb_refs_destroy(cmb_store *store);
@@ -135,7 +140,10 @@ void cmb_refs_destroy(cmb_store *store);
 int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state);
 /* The ref, which may not exist, kept until cmb_ref_unuse. */
 int cmb_ref_use(cmb_store *store, const char *name, size_t size, cmb_refobj **out_ref);
+void cmb_ref_reuse(cmb_store *store, cmb_refobj *ref); /* one user more */
 void cmb_ref_unuse(cmb_store *store, cmb_refobj *ref);
+/* Its state now. */
+void cmb_ref_look(cmb_store *store, const cmb_refobj *ref, cmb_state *out_state, bool *out_exists);
 /* Waits for one's turn. CMB_EBUSY: nowait, or this thread holds it already. */
 int cmb_ref_lock(cmb_store *store, cmb_refobj *ref, bool nowait);
 void cmb_ref_unlock(cmb_store *store, cmb_refobj *ref);
@@ -149,7 +157,7 @@ int cmb_refs_each(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void
 typedef struct cmb_unit {
     cmb_store *store;
     cmb_appender *app;      /* the head, from begin to publish or abort */
-    cmb_pending *edits;     /* newest first */
+    cmb_pending *edits;     /* of the commit index; no key twice */
     struct cmb_move {
         cmb_refobj *ref;
         cmb_state state;
@@ -160,7 +168,8 @@ typedef struct cmb_unit {
 } cmb_unit;
 /* Starts the epoch by a checkpoint if need be. CMB_EREADONLY says why. */
 int cmb_unit_begin(cmb_store *store, cmb_unit *unit);
-/* The ref (whose writer lock is held, or whose content does not change) is to stand on state; NULL: deleted. */
+/* The ref (whose writer lock is held, or whose content does not change) is to stand on state; NULL: deleted.
+ * A later move of a ref replaces an earlier one. */
 int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state);
 int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit);
 /* Queues it and shows it in memory. On an error nothing has changed. The unit is over in any case. */
@@ -213,7 +222,7 @@ int cmb_unit_commit(cmb_unit *unit, const cmb_state *base, const cmb_noderef *ro
 typedef struct cmb_resolved {
     cmb_state state;
     bool content;                      /* "^{root}": only the content is meant */
-    char ref[CMB_REF_NAME_MAX + 8];    /* full name if a working state is meant: the ref that holds it; else "" */
+    char ref[CMB_REF_FULL_SIZE];       /* full name if a working state is meant: the ref that holds it; else "" */
 } cmb_resolved;
 int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out);
 
@@ -239,7 +248,7 @@ struct cmb_store {
     cmb_mutex lock;
     cmb_table tables[CMB_TABLES];
     cmb_refobj **ref_buckets;
-    size_t ref_bucket_count, ref_count;
+    size_t ref_bucket_count, ref_count, ref_limit; /* limit: sweep the cache at so many */
     uint64_t ref_version;     /* grows whenever a ref moves */
     uint64_t last_seq;        /* batch of the newest unit */
 };

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * state.c: what a ref stands on, as bytes and as the public face shows it.
+ *
+ *   packed state  u8 flags (1: has a commit, 2: working)
+ *                 commit: id, u64 address, u32 length, u64 generation
+ *                 packed root of the commit (if there is one)
+ *                 packed working root (if working)
+ */
+#include "store/internal.h"
+
+enum { STATE_COMMIT = 1, STATE_WORKING = 2 };
+
+void cmb_commit_at_pack(const cmb_commit_at *at, uint8_t out[CMB_COMMIT_AT_PACKED])
+{
+    cmb_put64(out, at->addr);
+    cmb_put32(out + 8, at->length);
+}
+
+int cmb_commit_at_unpack(const cmb_store *store, cmb_bytes id, cmb_bytes value, cmb_commit_at *out_at)
+{
+    cmb_commit_at at = {0};
+    if (id.size != cmb_name_size(store->tree.hash) || value.size != CMB_COMMIT_AT_PACKED)
+        return cmb_fail(CMB_ECORRUPT, "commit index: an entry of %zu and %zu bytes", id.size, value.size);
+    at.id.size = (uint8_t)id.size;
+    memcpy(at.id.bytes, id.data, id.size);
+    at.addr = cmb_get64(value.data);
+    at.length = cmb_get32((const uint8_t *)value.data + 8);
+    *out_at = at;
+    return 0;
+}
+
+void cmb_state_empty(const cmb_store *store, cmb_state *out_state)
+{
+    memset(out_state, 0, sizeof *out_state);
+    cmb_tree_empty(&store->tree, &out_state->root);
+    out_state->commit_root = out_state->root;
+}
+
+bool cmb_state_equal(const cmb_state *a, const cmb_state *b)
+{
+    return a->working == b->working && cmb_name_equal(&a->commit.id, &b->commit.id) &&
+           cmb_name_equal(&a->root.name, &b->root.name);
+}
+
+void cmb_state_rev(const cmb_state *state, cmb_rev *out_rev)
+{
+    memset(out_rev, 0, sizeof *out_rev);
+    if (state->working)
+        out_rev->base = state->commit.id;
+    else
+        out_rev->commit = state->commit.id;
+    out_rev->root = state->root.name;
+    out_rev->entries = state->root.count;
+    out_rev->working = state->working;
+}
+
+unsigned cmb_state_pack(const cmb_state *state, uint8_t *out)
+{
+    uint8_t *p = out;
+    bool commit = state->commit.id.size != 0;
+    *p++ = (uint8_t)((commit ? STATE_COMMIT : 0) | (state->working ? STATE_WORKING : 0));
+    if (commit) {
+        memcpy(p, state->commit.id.bytes, state->commit.id.size);
+        p += state->commit.id.size;
+        cmb_commit_at_pack(&state->commit, p);
+        cmb_put64(p + CMB_COMMIT_AT_PACKED, state->generation);
+        p += CMB_COMMIT_AT_PACKED + 8;
+        p += cmb_noderef_pack(&state->commit_root, p);
+    }
+    if (state->working)
+        p += cmb_noderef_pack(&state->root, p);
+    return (unsigned)(p - out);
+}
+
+static int unpack_root(const cmb_store *store, const char *what, const uint8_t **p, const uint8_t *end,
+                       cmb_noderef *out_root)
+{
+    size_t used;
+    int error = cmb_noderef_unpack(store->tree.hash, *p, (size_t)(end - *p), out_root, &used);
+    if (error)
+        return cmb_fail_in(error, "state of %s", what);
+    *p += used;
+    return 0;
+}
+
+int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *data, size_t size, cmb_state *out_state)
+{
+    const uint8_t *p = data, *end = data + size;
+    unsigned id_size = cmb_name_size(store->tree.hash);
+    cmb_state s;
+    cmb_state_empty(store, &s);
+    if (!size || *p & ~(STATE_COMMIT | STATE_WORKING))
+        return cmb_fail(CMB_ECORRUPT, "state of %s: %s", what, size ? "unknown flags" : "empty");
+    uint8_t flags = *p++;
+    if (flags & STATE_COMMIT) {
+        if ((size_t)(end - p) < id_size + CMB_COMMIT_AT_PACKED + 8)
+            return cmb_fail(CMB_ECORRUPT, "state of %s: %zu bytes are too few", what, size);
+        s.commit.id.size = (uint8_t)id_size;
+        memcpy(s.commit.id.bytes, p, id_size);
+        s.commit.addr = cmb_get64(p + id_size);
+        s.commit.length = cmb_get32(p + id_size + 8);
+        s.generation = cmb_get64(p + id_size + CMB_COMMIT_AT_PACKED);
+        p += id_size + CMB_COMMIT_AT_PACKED + 8;
+        int error = unpack_root(store, what, &p, end, &s.commit_root);
+        if (error)
+            return error;
+        s.root = s.commit_root;
+    }
+    if (flags & STATE_WORKING) {
+        int error = unpack_root(store, what, &p, end, &s.root);
+        if (error)
+            return error;
+        s.working = true;
+    }
+    if (p != end)
+        return cmb_fail(CMB_ECORRUPT, "state of %s: %zu bytes too many", what, (size_t)(end - p));
+    *out_state = s;
+    return 0;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * unit.c: units and checkpoints. A unit is one atomic change of refs and commit index: records in
+ * the log's head that end in an EDITS record. store->unit is held from cmb_log_begin until the
+ * memory shows what was published, so that units appear in memory in the order of the log.
+ */
+#include "store/internal.h"
+
+#include <assert.h>
+
+/* ---- folding ---- */
+
+typedef struct fold {
+    cmb_noderef roots[CMB_TABLES];
+    uint64_t upto; /* number of the newest unit in them */
+    uint64_t addr; /* of the ROOT record */
+    uint32_t length;
+} fold;
+
+static int fold_table(cmb_store *store, cmb_appender *app, cmb_table_id id, cmb_noderef *out_root)
+{
+    cmb_buffer *buffer;
+    cmb_source *source;
+    cmb_noderef root;
+    int error = cmb_table_collect(store, id, &buffer, &root);
+    if (error)
+        return error;
+    if (cmb_buffer_count(buffer)) {
+        error = cmb_source_buffer(buffer, &source);
+        if (!error) {
+            error = cmb_tree_apply(&store->tree, &root, source, app, &root, NULL);
+            source->ops->close(source);
+        }
+    }
+    cmb_buffer_destroy(buffer);
+    if (!error)
+        *out_root = root;
+    return error;
+}
+
+/* Appends the tables with all edits folded in and their ROOT record. store->unit held. */
+static int fold_tables(cmb_store *store, cmb_appender *app, fold *out)
+{
+    int error = 0;
+    for (unsigned i = 0; !error && i < CMB_TABLES; i++)
+        error = fold_table(store, app, (cmb_table_id)i, &out->roots[i]);
+    out->upto = store->unit_number;
+    return error ? error : cmb_root_append(store, app, out->roots, &out->addr, &out->length);
+}
+
+static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
+{
+    cmb_mutex_lock(&store->lock);
+    for (unsigned i = 0; i < CMB_TABLES; i++)
+        cmb_table_folded(store, (cmb_table_id)i, &f->roots[i], f->upto);
+    if (store->last_seq < seq)
+        store->last_seq = seq;
+    cmb_mutex_unlock(&store->lock);
+}
+
+/*
+ * Ends `app` by a checkpoint. store->unit is held on entry; with `others` it is given up before
+ * anything is waited for, so that others commit meanwhile.
+ */
+static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
+{
+    fold f;
+    uint64_t seq = 0;
+    int error = fold_tables(store, app, &f);
+    if (others)
+        cmb_mutex_unlock(&store->unit);
+    if (!error)
+        error = cmb_log_checkpoint(app, f.addr, f.length, &seq);
+    else
+        cmb_append_abort(app);
+    if (error == CMB_EBUSY)
+        cmb_append_abort(app);
+    if (!error)
+        show_fold(store, &f, seq);
+    return cmb_store_note(store, error);
+}
+
+/* One at a time: who comes while another is being made has nothing to do. */
+static bool checkpoint_claim(cmb_store *store)
+{
+    cmb_mutex_lock(&store->lock);
+    bool mine = !store->checkpointing;
+    store->checkpointing = true;
+    cmb_mutex_unlock(&store->lock);
+    return mine;
+}
+
+static void checkpoint_unclaim(cmb_store *store)
+{
+    cmb_mutex_lock(&store->lock);
+    store->checkpointing = false;
+    cmb_mutex_unlock(&store->lock);
+}
+
+int cmb_store_checkpoint(cmb_store *store)
+{
+    cmb_appender *app;
+    int error = cmb_store_check_writable(store);
+    if (error)
+        return error;
+    if (!checkpoint_claim(store))
+        return 0;
+    cmb_mutex_lock(&store->unit);
+    error = cmb_log_begin(store->log, &app, NULL);
+    if (error)
+        cmb_mutex_unlock(&store->unit);
+    else
+        error = checkpoint(store, app, true);
+    checkpoint_unclaim(store);
+    return cmb_store_note(store, error);
+}
+
+/* ---- units ---- */
+
+/* Opens the head, store->unit held; the epoch's first unit must be a checkpoint, so one is made. */
+static int begin_head(cmb_store *store, cmb_appender **out_app)
+{
+    for (;;) {
+        bool epoch_start = false;
+        int error = cmb_log_begin(store->log, out_app, &epoch_start);
+        if (error || !epoch_start)
+            return error;
+        error = checkpoint(store, *out_app, false);
+        if (error)
+            return error;
+    }
+}
+
+int cmb_unit_begin(cmb_store *store, cmb_unit *unit)
+{
+    cmb_appender *app;
+    int error = cmb_store_check_writable(store);
+    if (error)
+        return error;
+    cmb_mutex_lock(&store->unit);
+    error = begin_head(store, &app);
+    if (error) {
+        cmb_mutex_unlock(&store->unit);
+        return cmb_store_note(store, error);
+    }
+    unit->store = store;
+    unit->app = app;
+    unit->edits = NULL;
+    unit->moves = unit->inline_moves;
+    unit->move_count = 0;
+    unit->move_capacity = CMB_COUNTOF(unit->inline_moves);
+    return 0;
+}
+
+static int grow_moves(cmb_unit *unit)
+{
+    size_t n = unit->move_capacity;
+    bool on_heap = unit->moves != unit->inline_moves;
+    struct cmb_move *grown = cmb_resize(&unit->store->alloc, on_heap ? unit->moves : NULL, n * sizeof *grown,
+                                        2 * n * sizeof *grown);
+    if (!grown)
+        return CMB_ENOMEM;
+    if (!on_heap)
+        memcpy(grown, unit->inline_moves, sizeof unit->inline_moves);
+    unit->moves = grown;
+    unit->move_capacity = 2 * n;
+    return 0;
+}
+
+int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state)
+{
+    struct cmb_move *m = unit->moves, *end = m + unit->move_count;
+    while (m < end && m->ref != ref)
+        m++;
+    if (m == end) {
+        if (unit->move_count == unit->move_capacity) {
+            int error = grow_moves(unit);
+            if (error)
+                return error;
+        }
+        m = &unit->moves[unit->move_count++];
+        m->ref = ref;
+        cmb_ref_reuse(unit->store, ref);
+    }
+    m->exists = state != NULL;
+    if (state)
+        m->state = *state;
+    else
+        cmb_state_empty(unit->store, &m->state);
+    return 0;
+}
+
+static int add_edit(cmb_unit *unit, cmb_table_id table, cmb_bytes key, cmb_bytes value, bool removed)
+{
+    cmb_pending *p = cmb_pending_create(unit->store, table, key, value, removed);
+    if (!p)
+        return CMB_ENOMEM;
+    p->next = unit->edits;
+    unit->edits = p;
+    return 0;
+}
+
+int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit)
+{
+    uint8_t value[CMB_COMMIT_AT_PACKED];
+    cmb_bytes key = {commit->id.bytes, commit->id.size};
+    for (const cmb_pending *p = unit->edits; p; p = p->next)
+        if (p->key_size == key.size && memcmp(p->bytes, key.data, key.size) == 0)
+            return 0;
+    cmb_commit_at_pack(commit, value);
+    return add_edit(unit, CMB_TABLE_COMMITS, key, (cmb_bytes){value, sizeof value}, false);
+}
+
+static int add_moves(cmb_unit *unit)
+{
+    int error = 0;
+    for (size_t i = 0; !error && i < unit->move_count; i++) {
+        const struct cmb_move *m = &unit->moves[i];
+        uint8_t value[CMB_STATE_PACKED_MAX];
+        size_t size = m->exists ? cmb_state_pack(&m->state, value) : 0;
+        error = add_edit(unit, CMB_TABLE_REFS, (cmb_bytes){m->ref->name, m->ref->name_size},
+                         (cmb_bytes){value, size}, !m->exists);
+    }
+    return error;
+}
+
+static void show(cmb_unit *unit, uint64_t seq)
+{
+    cmb_store *store = unit->store;
+    cmb_mutex_lock(&store->lock);
+    store->unit_number++;
+    for (unsigned i = 0; i < CMB_TABLES; i++)
+        cmb_table_reserve(store, &store->tables[i]);
+    cmb_tables_apply(store, unit->edits, store->unit_number);
+    unit->edits = NULL;
+    for (size_t i = 0; i < unit->move_count; i++) {
+        unit->moves[i].ref->state = unit->moves[i].state;
+        unit->moves[i].ref->exists = unit->moves[i].exists;
+    }
+    store->ref_version++;
+    if (store->last_seq < seq)
+        store->last_seq = seq;
+    cmb_mutex_unlock(&store->lock);
+}
+
+/* store->unit held; app is gone. */
+static void finish(cmb_unit *unit)
+{
+    cmb_store *store = unit->store;
+    cmb_mutex_unlock(&store->unit);
+    cmb_pending_release(store, unit->edits);
+    for (size_t i = 0; i < unit->move_count; i++)
+        cmb_ref_unuse(store, unit->moves[i].ref);
+    if (unit->moves != unit->inline_moves)
+        cmb_release(&store->alloc, unit->moves, unit->move_capacity * sizeof *unit->moves);
+}
+
+void cmb_unit_abort(cmb_unit *unit)
+{
+    cmb_append_abort(unit->app);
+    finish(unit);
+}
+
+int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq)
+{
+    cmb_store *store = unit->store;
+    uint8_t *payload = NULL;
+    uint32_t size = 0;
+    uint64_t seq;
+    int error = add_moves(unit);
+    if (!error)
+        error = cmb_edits_encode(store, unit->edits, &payload, &size);
+    if (error) {
+        cmb_unit_abort(unit);
+        return error;
+    }
+    error = cmb_log_publish(unit->app, payload, size, &seq);
+    cmb_release(&store->alloc, payload, size);
+    if (!error)
+        show(unit, seq);
+    finish(unit);
+    if (!error)
+        *out_seq = seq;
+    return cmb_store_note(store, error);
+}
+
+/* A checkpoint makes everything before it durable too, so it comes before the wait. That it fails
+ * for want of space or memory says nothing about the unit; the next one tries again. */
+int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async)
+{
+    if (cmb_log_checkpoint_due(store->log))
+        (void)cmb_store_checkpoint(store);
+    return async ? 0 : cmb_store_note(store, cmb_log_sync(store->log, seq));
+}
