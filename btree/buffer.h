@@ -38,7 +38,7 @@ struct cmb_buffer_node {
     uint8_t level; /* 0: leaf */
     cmb_buffer_node *prev, *next; /* leaves */
     uint64_t heads[CMB_BUFFER_FANOUT];
-    const cmb_buffer_entry *refs[CMB_BUFFER_FANOUT]; /* inner: a lower bound of the child's keys (of all but the first child's) */
+    const cmb_buffer_entry *refs[CMB_BUFFER_FANOUT]; /* inner: a lower bound of the child's keys */
     cmb_buffer_node *kids[]; /* inner */
 };
 #define CMB_BUFFER_LEAF_BYTES sizeof(cmb_buffer_node)

@@ -144,12 +144,26 @@ static void choose_skip(cmb_buffer_node *node)
         load_heads(node, shared);
 }
 
-static void put_slot(cmb_buffer_node *node, unsigned i, const cmb_buffer_entry *entry, cmb_buffer_node *kid)
+/* Keeps true that all keys of the node share what its heads skip. */
+static void make_fit(cmb_buffer_node *node, const cmb_buffer_entry *entry)
 {
-    unsigned after = node->count - i;
     size_t shared = node->skip ? cmb_buffer_shared(node->refs[0], entry->bytes, entry->key_size, node->skip) : 0;
     if (shared < node->skip)
         load_heads(node, shared < CMB_BUFFER_SKIP_MIN ? 0 : shared);
+}
+
+/* A key below all that an inner node knows becomes its first bound, so that bounds stay in order. */
+static void lower_first(cmb_buffer_node *node, const cmb_buffer_entry *entry)
+{
+    make_fit(node, entry);
+    node->refs[0] = entry;
+    node->heads[0] = cmb_buffer_head(entry->bytes, entry->key_size, node->skip);
+}
+
+static void put_slot(cmb_buffer_node *node, unsigned i, const cmb_buffer_entry *entry, cmb_buffer_node *kid)
+{
+    unsigned after = node->count - i;
+    make_fit(node, entry);
     memmove(node->heads + i + 1, node->heads + i, after * sizeof *node->heads);
     memmove(node->refs + i + 1, node->refs + i, after * sizeof *node->refs);
     node->heads[i] = cmb_buffer_head(entry->bytes, entry->key_size, node->skip);
@@ -234,7 +248,10 @@ int cmb_buffer_index_insert(cmb_buffer_index *index, const cmb_buffer_entry *ent
     cmb_buffer_node *node = index->root;
     for (; node->level; node = node->kids[slots[node->level]]) {
         path[node->level] = node;
-        slots[node->level] = child_for(node, entry->bytes, entry->key_size);
+        unsigned i = lower_bound(node, entry->bytes, entry->key_size, &equal);
+        if (i == 0 && !equal)
+            lower_first(node, entry);
+        slots[node->level] = i > 0 && !equal ? i - 1 : i;
         prefetch_node(node->kids[slots[node->level]]);
     }
     path[0] = node;

@@ -68,7 +68,8 @@ static void get_group(const cmb_view *view, const cmb_bytes *keys, size_t n, cmb
             found_edit(&edit, &out_found[i]);
         }
     }
-    cmb_tree_get_many(view->tree, &view->root, open_keys, open, open_pins, open_found, open_results);
+    if (open)
+        cmb_tree_get_many(view->tree, &view->root, open_keys, open, open_pins, open_found, open_results);
     for (size_t k = 0; k < open; k++) {
         pins[of[k]] = open_pins[k];
         out_results[of[k]] = open_results[k];
