@@ -114,10 +114,10 @@ typedef struct pipeline {
     cmb_queue *queue;
     splitter split;
     unsigned depth, in_flight;
-    cmb_request waiting[BATCH]; /* made, not taken yet */
-    unsigned first, count;
     int error;
     const cmb_request *culprit; /* whose part failed at its completion; NULL: at submit, detail set */
+    unsigned first, count;
+    cmb_request *waiting; /* [BATCH]: made, not taken yet */
 } pipeline;
 
 static void pipeline_submit(pipeline *p)
@@ -160,8 +160,10 @@ static void pipeline_reap(pipeline *p)
 static int pipeline_run(cmb_queue *q, const cmb_request *requests, size_t n)
 {
     cmb_caps caps;
+    cmb_request waiting[BATCH];
     q->dev->ops->caps(q->dev, &caps);
     pipeline p = {.queue = q,
+                  .waiting = waiting,
                   .split = {.requests = requests, .n = n, .part = caps.max_transfer},
                   .depth = cmb_queue_depth(caps.queue_depth)};
     for (;;) {

@@ -122,7 +122,10 @@ typedef struct cmb_device_options {
  * Opens a device by name: `data.cmb`, `/dev/vdb`, `mem:`, `mem:64M`, with options after a question
  * mark: `data.cmb?io=uring`, `?io=posix` (default: uring where the kernel allows it is NOT assumed;
  * posix), `?fixed=1` (a file is treated as a device of its present size), `?trace=FILE`.
- * A literal question mark in a path is written as `%3F`. Unknown options are CMB_EINVAL.
+ * Several options are joined by `&`. In a path or FILE, `%3F` is a literal question mark, `%26` an
+ * ampersand, `%25` a per cent sign. Unknown options are CMB_EINVAL. FILE gets a line per operation:
+ * index, operation, offset, length, result's symbol.
+ * A block device is opened by CREATE as by WRITE. `mem:` with READ is CMB_ENOTFOUND: it begins empty.
  * @param options may be NULL. The device is closed with cmb_device_close().
  */
 CMB_API int cmb_device_open(const char *name, cmb_open_mode mode, const cmb_device_options *options,
