@@ -97,15 +97,20 @@ static inline uint64_t cmb_first_physical(unsigned shift)
 #define CMB_WORD_PHYSICAL(w) ((uint64_t)(uint32_t)(w))
 #define CMB_WORD_OPEN (UINT64_C(1) << 40)   /* a stream's that no unit adopted yet: not to be saved */
 #define CMB_WORD_CLOSED (UINT64_C(1) << 41) /* written to its end; nothing will be added */
+#define CMB_WORD_FOOTER(w) (((w) >> 42) * CMB_BLOCK) /* compacted: its offset; in the word, so that both change at once */
 static inline uint64_t cmb_word(uint64_t physical, cmb_segment_kind kind, uint64_t flags)
 {
     return physical | (uint64_t)kind << 32 | flags;
 }
+static inline uint64_t cmb_word_compacted(uint64_t physical, uint64_t footer)
+{
+    return cmb_word(physical, CMB_SEG_COMPACTED, CMB_WORD_CLOSED) | footer / CMB_BLOCK << 42;
+}
 
 typedef struct cmb_segment {
     _Atomic uint64_t word;
-    _Atomic uint64_t written; /* bytes that can be read from the device; compacted: the footer's offset */
-    uint64_t end;             /* bytes given out; under `lock` */
+    _Atomic uint64_t written; /* bytes that can be read from the device; means nothing when compacted */
+    uint64_t end;             /* bytes given out; compacted: the footer's offset; under `lock` */
 } cmb_segment;
 
 typedef struct cmb_page {
@@ -292,7 +297,7 @@ struct cmb_log {
     bool busy;            /* a head unit is open */
     bool cut_wanted;
     bool writing;
-    bool checkpointing;
+    bool checkpointing, relocating;
     bool started;         /* the epoch's checkpoint is durable */
     bool epoch_begun;     /* `epoch` is this handle's */
     bool epoch_frame;     /* the next frame is the first of its epoch */
@@ -409,10 +414,12 @@ typedef struct cmb_run {
     uint64_t check;
 } cmb_run;
 /* Where a piece of a compacted logical segment lies. CMB_ECORRUPT: in no run. */
-int cmb_runs_translate(cmb_log *log, uint64_t segment, uint64_t word, uint64_t footer, uint32_t offset, uint32_t length,
+int cmb_runs_translate(cmb_log *log, uint64_t segment, uint64_t word, uint32_t offset, uint32_t length,
                        uint64_t *out_offset);
-/* Its runs, copied; the caller releases n * sizeof(cmb_run). */
-int cmb_runs_copy(cmb_log *log, uint64_t segment, uint64_t word, uint64_t footer, cmb_run **out_runs, size_t *out_n);
+/* Its runs, copied; released as an array of max(n, 1). */
+int cmb_runs_copy(cmb_log *log, uint64_t segment, uint64_t word, cmb_run **out_runs, size_t *out_n);
+/* The logical segments that the footer of `word` names, copied likewise. */
+int cmb_runs_logicals(cmb_log *log, uint64_t word, uint64_t **out_logicals, size_t *out_n);
 void cmb_runs_forget(cmb_log *log, uint64_t physical); /* before the segment is used anew */
 int cmb_runs_init(cmb_log *log);
 void cmb_runs_free(cmb_log *log);

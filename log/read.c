@@ -90,7 +90,7 @@ static int translate(cmb_log *log, uint64_t addr, uint32_t length, const cmb_seg
     uint64_t written = atomic_load_explicit(&s->written, memory_order_acquire);
     if (CMB_WORD_KIND(word) == CMB_SEG_COMPACTED) {
         *out_written = true;
-        return cmb_runs_translate(log, addr >> log->shift, word, written, (uint32_t)offset, length, out_offset);
+        return cmb_runs_translate(log, addr >> log->shift, word, (uint32_t)offset, length, out_offset);
     }
     *out_offset = (CMB_WORD_PHYSICAL(word) << log->shift) + offset;
     *out_written = offset + length <= written;

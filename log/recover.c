@@ -158,7 +158,7 @@ static int note_segments(walker *w, const uint8_t *payload, uint32_t length, uin
     for (uint32_t i = 0; i < n && !e; i++, p += CMB_SEGMENTS_ENTRY) {
         op item = {p[12], cmb_get32(p + 8), cmb_get64(p), cmb_get64(p + 16)};
         if (item.kind > CMB_SEGMENT_RETIRE || item.kind == CMB_SEG_PLAIN || item.kind == CMB_SEG_META
-            || item.used > w->log->size || item.logical > UINT64_MAX >> (w->log->shift + 1))
+            || item.used > w->log->size || (item.kind == CMB_SEG_COMPACTED && item.used % CMB_BLOCK) || item.logical > UINT64_MAX >> (w->log->shift + 1))
             return cmb_fail(CMB_ECORRUPT, "%s: segments record at %llu: entry %u", w->log->dev->name,
                             (unsigned long long)addr, (unsigned)i);
         e = ops_add(w->log, &w->pending, &item);
@@ -290,8 +290,9 @@ static int apply_op(walker *w, const op *o)
         return map_segment(log, o->logical, 0, 0);
     default:
         e = make_live(log, o->physical);
-        return e ? e : map_segment(log, o->logical, cmb_word(o->physical, (cmb_segment_kind)o->kind, CMB_WORD_CLOSED),
-                                   o->used);
+        return e ? e : map_segment(log, o->logical, o->kind == CMB_SEG_COMPACTED
+                                                        ? cmb_word_compacted(o->physical, o->used)
+                                                        : cmb_word(o->physical, CMB_SEG_STREAM, CMB_WORD_CLOSED), o->used);
     }
 }
 
@@ -468,7 +469,9 @@ static int start(walker *w)
     log->next_logical = s->next_logical;
     log->head = (cmb_head){s->pos.segment, s->pos.physical, s->pos.offset};
     log->floor_segment = s->pos.segment;
-    int e = log->writable ? cmb_space_load(log) : 0;
+    int e = cmb_space_load(log);
+    if (e == CMB_ECORRUPT && !log->writable) /* a reader can do without the state map */
+        e = 0;
     if (!e)
         e = make_live(log, s->pos.physical);
     if (!e)

@@ -202,9 +202,9 @@ static void evict(cmb_log *log, struct cmb_run_shard *shard)
 }
 
 /* The footer, now first of its shard. Under the shard's lock, valid as long. */
-static int footer_get(cmb_log *log, struct cmb_run_shard *shard, uint64_t physical, uint64_t offset,
-                      const footer **out_footer)
+static int footer_get(cmb_log *log, struct cmb_run_shard *shard, uint64_t word, const footer **out_footer)
 {
+    uint64_t physical = CMB_WORD_PHYSICAL(word);
     for (footer **at = &shard->first; *at; at = &(*at)->next) {
         footer *f = *at;
         if (f->physical != physical)
@@ -216,7 +216,7 @@ static int footer_get(cmb_log *log, struct cmb_run_shard *shard, uint64_t physic
         return 0;
     }
     footer *f;
-    int e = footer_read(log, physical, offset, &f);
+    int e = footer_read(log, physical, CMB_WORD_FOOTER(word), &f);
     if (e)
         return e;
     f->next = shard->first;
@@ -255,14 +255,14 @@ static const cmb_run *find_run(const footer *f, const directory_entry *d, uint32
     return low > d->first ? &f->runs[low - 1] : NULL;
 }
 
-int cmb_runs_translate(cmb_log *log, uint64_t segment, uint64_t word, uint64_t offset_of_footer, uint32_t offset,
-                       uint32_t length, uint64_t *out_offset)
+int cmb_runs_translate(cmb_log *log, uint64_t segment, uint64_t word, uint32_t offset, uint32_t length,
+                       uint64_t *out_offset)
 {
     uint64_t physical = CMB_WORD_PHYSICAL(word);
     struct cmb_run_shard *shard = &log->shards[physical % CMB_RUN_SHARDS];
     const footer *f;
     cmb_mutex_lock(&shard->lock);
-    int e = footer_get(log, shard, physical, offset_of_footer, &f);
+    int e = footer_get(log, shard, word, &f);
     const directory_entry *d = e ? NULL : find_logical(f, segment);
     const cmb_run *run = d ? find_run(f, d, offset / CMB_RECORD_ALIGN) : NULL;
     if (run && (uint64_t)offset + length <= ((uint64_t)run->logical + run->length) * CMB_RECORD_ALIGN)
@@ -275,14 +275,13 @@ int cmb_runs_translate(cmb_log *log, uint64_t segment, uint64_t word, uint64_t o
     return e;
 }
 
-int cmb_runs_copy(cmb_log *log, uint64_t segment, uint64_t word, uint64_t offset_of_footer, cmb_run **out_runs,
-                  size_t *out_n)
+int cmb_runs_copy(cmb_log *log, uint64_t segment, uint64_t word, cmb_run **out_runs, size_t *out_n)
 {
     uint64_t physical = CMB_WORD_PHYSICAL(word);
     struct cmb_run_shard *shard = &log->shards[physical % CMB_RUN_SHARDS];
     const footer *f;
     cmb_mutex_lock(&shard->lock);
-    int e = footer_get(log, shard, physical, offset_of_footer, &f);
+    int e = footer_get(log, shard, word, &f);
     const directory_entry *d = e ? NULL : find_logical(f, segment);
     if (!e && !d)
         e = cmb_fail(CMB_ECORRUPT, "%s: the footer of segment %llu lacks segment %llu", log->dev->name,
@@ -294,6 +293,25 @@ int cmb_runs_copy(cmb_log *log, uint64_t segment, uint64_t word, uint64_t offset
         memcpy(runs, f->runs + d->first, d->n * sizeof *runs);
         *out_runs = runs;
         *out_n = d->n;
+    }
+    cmb_mutex_unlock(&shard->lock);
+    return e;
+}
+
+int cmb_runs_logicals(cmb_log *log, uint64_t word, uint64_t **out_logicals, size_t *out_n)
+{
+    struct cmb_run_shard *shard = &log->shards[CMB_WORD_PHYSICAL(word) % CMB_RUN_SHARDS];
+    const footer *f;
+    cmb_mutex_lock(&shard->lock);
+    int e = footer_get(log, shard, word, &f);
+    uint64_t *logicals = e ? NULL : cmb_alloc(&log->alloc, (f->n_logicals ? f->n_logicals : 1) * sizeof *logicals);
+    if (!e && !logicals)
+        e = CMB_ENOMEM;
+    if (!e) {
+        for (uint32_t i = 0; i < f->n_logicals; i++)
+            logicals[i] = f->directory[i].logical;
+        *out_logicals = logicals;
+        *out_n = f->n_logicals;
     }
     cmb_mutex_unlock(&shard->lock);
     return e;

@@ -63,10 +63,11 @@ static int decode_table_leaf(cmb_log *log, cmb_page *page, const uint8_t *body)
         if (kind == CMB_SEG_NONE)
             continue;
         if (kind > CMB_SEG_STREAM || physical < cmb_first_physical(log->shift) || physical >= log->super.count
-            || used > log->size)
+            || used > log->size || (kind == CMB_SEG_COMPACTED && used % CMB_BLOCK))
             return cmb_fail(CMB_ECORRUPT, "entry %u: physical segment %llu, kind %u, %llu bytes used", i,
                             (unsigned long long)physical, (unsigned)kind, (unsigned long long)used);
-        atomic_init(&page->u.segments[i].word, cmb_word(physical, kind, CMB_WORD_CLOSED));
+        atomic_init(&page->u.segments[i].word, kind == CMB_SEG_COMPACTED ? cmb_word_compacted(physical, used)
+                                                                         : cmb_word(physical, kind, CMB_WORD_CLOSED));
         atomic_init(&page->u.segments[i].written, used);
         page->u.segments[i].end = used;
     }
