@@ -85,7 +85,7 @@ static void cambium_describe(peer *p, char *out, size_t size)
     cmb_store_get_info(p->store, &info);
     /* What kind of device it is, without its name: that is of no interest to others. */
     const char *colon = strrchr(info.device, ':');
-    const char *device = colon ? colon + 2 : info.device;
+    const char *device = colon && colon[1] == ' ' ? colon + 2 : info.device;
     snprintf(out, size, "Cambium %s, durable, one flush a commit, nodes of %u B, %s, %s", cmb_version(), info.node_size,
              info.residency == CMB_RESIDENT_POOL ? "read into its pool" : "read by mmap", device);
 }
