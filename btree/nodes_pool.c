@@ -278,8 +278,9 @@ static void end_load(shard *s, frame *f, int error, uint32_t pins)
         free_frame(s, f);
     } else {
         s->verified++;
-        /* one step from DEAD and LOADING to alive, whatever late readers count meanwhile */
-        atomic_fetch_add_explicit(&f->state, (USED + pins) - (DEAD + LOADING), memory_order_release);
+        /* One step from DEAD and LOADING to alive, whatever late readers count meanwhile. It is not USED: what is never
+         * asked for again, as in a scan, goes before what is. */
+        atomic_fetch_add_explicit(&f->state, pins - (DEAD + LOADING), memory_order_release);
     }
     cmb_cond_broadcast(&s->loaded);
     cmb_mutex_unlock(&s->lock);
