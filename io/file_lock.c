@@ -13,6 +13,10 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/sysmacros.h>
+#include <time.h>
+
+#define PROBE_TRIES 200u
+#define PROBE_PAUSE 10000000 /* nanoseconds */
 
 typedef struct lock_line {
     long pid;
@@ -91,15 +95,30 @@ int cmb_file_busy(const char *path, const struct stat *st)
                     S_ISBLK(st->st_mode) ? " by the system: mounted, or part of another device" : "");
 }
 
+/*
+ * On a block device O_EXCL has kept out other writers already. A lock in the way is then most likely
+ * udev's, which takes a shared one while it probes a disk that somebody has just closed: wait for it.
+ */
+static bool wait_for_probe(const struct stat *st, unsigned *tries)
+{
+    const struct timespec pause = {.tv_nsec = PROBE_PAUSE};
+    if (!S_ISBLK(st->st_mode) || ++*tries > PROBE_TRIES)
+        return false;
+    nanosleep(&pause, NULL);
+    return true;
+}
+
 int cmb_file_lock(int fd, const char *path)
 {
     struct stat st;
+    unsigned tries = 0;
     while (flock(fd, LOCK_EX | LOCK_NB)) {
         if (errno == EINTR)
             continue;
-        if (errno == EWOULDBLOCK && fstat(fd, &st) == 0)
+        if (errno != EWOULDBLOCK || fstat(fd, &st))
+            return cmb_file_fail(path, "cannot be locked", errno);
+        if (!wait_for_probe(&st, &tries))
             return cmb_file_busy(path, &st);
-        return cmb_file_fail(path, "cannot be locked", errno);
     }
     return 0;
 }

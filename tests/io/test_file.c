@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -228,6 +229,35 @@ static void a_second_writer_of_a_block_device_is_told_as_well(void **state)
         skip();
     refused_while_held(state, loop.path);
     io_test_loop_free(&loop);
+}
+
+/* As udev does after every close of a disk that was open for writing. */
+static void a_short_shared_lock_on_a_block_device_is_waited_for(void **state)
+{
+    char path[512], byte;
+    int up[2], status;
+    io_test_loop loop;
+    cmb_device *dev;
+    io_test_make_file(fresh(path, "loop"), 1 << 20, 0);
+    if (!io_test_loop_make(&loop, path))
+        skip();
+    assert_int_equal(pipe(up), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int fd = open(loop.path, O_RDONLY);
+        bool ok = fd >= 0 && flock(fd, LOCK_SH) == 0 && write(up[1], "x", 1) == 1 && usleep(100000) == 0;
+        _exit(ok ? 0 : 1);
+    }
+    assert_int_equal(read(up[0], &byte, 1), 1);
+    int error = open_device(state, loop.path, CMB_OPEN_WRITE, &dev);
+    if (!error)
+        cmb_device_close(dev);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    close(up[0]);
+    close(up[1]);
+    io_test_loop_free(&loop);
+    assert_int_equal(status, 0);
+    assert_ok(error);
 }
 
 static void a_block_device_under_another_name_is_refused_too(void **state)
@@ -554,6 +584,7 @@ int main(void)
         TEST(files_without_permission_are_refused_as_such),
         TEST(a_second_writer_is_told_pid_and_program_of_the_first),
         TEST(a_second_writer_of_a_block_device_is_told_as_well),
+        TEST(a_short_shared_lock_on_a_block_device_is_waited_for),
         TEST(a_block_device_under_another_name_is_refused_too),
         TEST(two_writers_in_one_process_are_refused_too),
         TEST(a_reader_hinders_no_writer),
