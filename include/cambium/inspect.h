@@ -17,7 +17,7 @@ typedef struct cmb_stat {
     uint64_t live_bytes;       /* of records reachable from any ref */
     uint64_t leaf_bytes, node_bytes, value_bytes, commit_bytes, ref_bytes; /* parts of live_bytes */
     uint64_t leaves, nodes, values, commits, branches, tags;
-    uint64_t entries, key_bytes_and_inline_bytes; /* of all distinct leaves */
+    uint64_t entries;          /* of all distinct leaves */
     unsigned height;           /* levels of the highest content tree */
 } cmb_stat;
 typedef struct cmb_segment_stat {

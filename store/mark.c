@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: ISC */
+#include "store/mark.h"
+
+#include <stdio.h>
+
+#define LABEL_MAX (CMB_REF_NAME_MAX + 40u)
+#define WHERE_MAX (LABEL_MAX + 200u)
+
+/* The walk of one tree, and what is common to all of them. */
+typedef struct walk {
+    cmb_store *store;
+    const cmb_mark_options *options;
+    cmb_mark *mark;
+    cmb_addrset *hurt;   /* nodes above damage that was reported, and what was damaged */
+    char label[LABEL_MAX]; /* whose tree this is */
+    bool is_ref;         /* a branch's or tag's: told when it shares damage; commits are only counted */
+    bool is_table;
+    unsigned top;        /* level of the present root */
+    uint64_t path[CMB_LEVEL_MAX + 1u]; /* addresses from the root down to where the walk is, by level */
+    uint64_t hurt_commits;
+    bool shares;         /* this commit's tree reaches damage that was reported before */
+    uint64_t told;       /* bytes at the last progress */
+    uint8_t key[CMB_KEY_MAX];
+} walk;
+
+/* ---- telling ---- */
+
+static void key_text(char *out, size_t room, const uint8_t *key, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < size; i++) {
+        bool plain = key[i] >= 0x20 && key[i] < 0x7f && key[i] != '"' && key[i] != '\\';
+        if (used + 8 > room) {
+            memcpy(out + used, "...", 3);
+            used += 3;
+            break;
+        }
+        if (plain)
+            out[used++] = (char)key[i];
+        else
+            used += (size_t)snprintf(out + used, room - used, "\\x%02x", key[i]);
+    }
+    out[used] = 0;
+}
+
+static int tell(const walk *w, const char *code, int error, uint64_t addr, const char *where)
+{
+    if (error == CMB_ENOMEM || !w->options->damage)
+        return error;
+    return w->options->damage(w->options->ctx, &(cmb_damage){code, error, addr, where});
+}
+
+static void progress(walk *w)
+{
+    if (w->options->progress && w->mark->bytes - w->told >= (1u << 20)) {
+        w->told = w->mark->bytes;
+        w->options->progress(w->options->ctx, w->told);
+    }
+}
+
+/* Counts a record once. */
+static int add(walk *w, uint64_t addr, uint32_t length, cmb_tally *tally, bool *out_added)
+{
+    uint32_t bytes = (uint32_t)cmb_align_up(length, CMB_RECORD_ALIGN);
+    int error = cmb_addrset_add(w->mark->seen, addr, bytes, out_added);
+    if (error || !*out_added)
+        return error;
+    tally->count++;
+    tally->bytes += bytes;
+    w->mark->bytes += bytes;
+    progress(w);
+    return 0;
+}
+
+/* ---- one tree ---- */
+
+static int note_hurt(walk *w, uint64_t addr)
+{
+    bool added;
+    return addr ? cmb_addrset_add(w->hurt, addr, 0, &added) : 0;
+}
+
+/* The way from the root down to `level` is hurt: other trees that share a part of it are told of. */
+static int hurt_path(walk *w, unsigned level)
+{
+    for (unsigned l = level; l <= w->top; l++) {
+        int error = note_hurt(w, w->path[l]);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+static int met_again(walk *w, const cmb_noderef *ref)
+{
+    char where[WHERE_MAX];
+    if (!cmb_addrset_has(w->hurt, ref->addr))
+        return 0;
+    int error = hurt_path(w, ref->level);
+    if (error)
+        return error;
+    w->shares = true;
+    if (!w->is_ref)
+        return 0;
+    snprintf(where, sizeof(where), "%s", w->label);
+    error = cmb_fail(CMB_ECORRUPT, "what is damaged below the node at %llu is shared", (unsigned long long)ref->addr);
+    return tell(w, "damage-shared", error, ref->addr, where);
+}
+
+static int enter(void *ctx, const cmb_noderef *ref)
+{
+    walk *w = ctx;
+    cmb_mark *m = w->mark;
+    bool added;
+    w->path[ref->level] = ref->addr;
+    if (ref->addr == 0)
+        return 0;
+    int error = add(w, ref->addr, ref->length, w->is_table ? &m->tables : ref->level ? &m->nodes : &m->leaves, &added);
+    if (!error && !added)
+        error = met_again(w, ref);
+    if (error || !added)
+        return error ? error : 1;
+    if (!w->is_table && ref->level == 0)
+        m->entries += ref->count;
+    return 0;
+}
+
+static int value_record(void *ctx, uint64_t addr, uint32_t length, uint8_t kind)
+{
+    walk *w = ctx;
+    cmb_tally records = {0};
+    bool added;
+    int error = add(w, addr, length, &records, &added);
+    w->mark->values.bytes += records.bytes;
+    return error;
+}
+
+static int damaged_value(walk *w, const cmb_node *leaf, uint32_t i, const cmb_valref *ref, int error)
+{
+    char shown[120], where[WHERE_MAX];
+    uint32_t size = cmb_node_key(leaf, i, w->key);
+    key_text(shown, sizeof(shown), w->key, size);
+    snprintf(where, sizeof(where), "%s, key \"%s\"", w->label, shown);
+    int e = hurt_path(w, 0);
+    return e ? e : tell(w, "value-damaged", error, ref->addr, where);
+}
+
+/* The out-of-line values of a leaf. One that another version of the leaf named is known by its address. */
+static int leaf_values(walk *w, const cmb_node *leaf)
+{
+    for (uint32_t i = 0; i < leaf->count; i++) {
+        cmb_valref ref;
+        if (!cmb_node_is_out_of_line(leaf, i))
+            continue;
+        cmb_node_valref(leaf, i, &ref);
+        if (cmb_addrset_has(w->mark->seen, ref.addr))
+            continue;
+        w->mark->values.count++;
+        int error = cmb_value_visit(&w->store->tree, &ref, w->options->verify_values, value_record, w);
+        if (error)
+            error = damaged_value(w, leaf, i, &ref, error);
+        if (error)
+            return error;
+    }
+    return 0;
+}
+
+static int visit(void *ctx, const cmb_noderef *ref, const cmb_node *node)
+{
+    return node && ref->level == 0 && ref->out_of_line ? leaf_values(ctx, node) : 0;
+}
+
+static int damaged_node(void *ctx, const cmb_noderef *ref, int error, const uint8_t *first_key, size_t first_size,
+                        const uint8_t *last_key, size_t last_size)
+{
+    walk *w = ctx;
+    char first[90], last[90], where[WHERE_MAX];
+    key_text(first, sizeof(first), first_key, first_size);
+    key_text(last, sizeof(last), last_key, last_size);
+    if (first_size || last_size)
+        snprintf(where, sizeof(where), "%s, keys \"%s\" to \"%s\"", w->label, first, last);
+    else
+        snprintf(where, sizeof(where), "%s, all keys", w->label);
+    int e = hurt_path(w, ref->level);
+    return e ? e : tell(w, ref->level ? "node-damaged" : "leaf-damaged", error, ref->addr, where);
+}
+
+static int mark_tree(walk *w, const cmb_noderef *root)
+{
+    cmb_walk_ops ops = {.enter = enter, .node = visit, .damage = damaged_node, .read_leaves = w->options->read_leaves};
+    if (root->addr == 0)
+        return 0;
+    w->top = root->level;
+    w->shares = false;
+    if (!w->is_table && root->level + 1u > w->mark->height)
+        w->mark->height = root->level + 1u;
+    return cmb_tree_walk(&w->store->tree, root, &ops, w);
+}
+
+/* ---- roots ---- */
+
+static int mark_tables(walk *w)
+{
+    static const char *const names[CMB_TABLES] = {[CMB_TABLE_REFS] = "the table of branches and tags",
+                                                  [CMB_TABLE_COMMITS] = "the index of commits"};
+    uint64_t addr;
+    uint32_t length;
+    bool added;
+    cmb_log_root(w->store->log, &addr, &length);
+    int error = length ? add(w, addr, length, &w->mark->tables, &added) : 0;
+    w->is_table = true;
+    for (unsigned t = 0; t < CMB_TABLES && !error; t++) {
+        cmb_noderef root;
+        snprintf(w->label, sizeof(w->label), "%s", names[t]);
+        cmb_table_root(w->store, (cmb_table_id)t, &root);
+        error = mark_tree(w, &root);
+    }
+    w->is_table = false;
+    return error;
+}
+
+/* The commit's own record and its tree; `known`: the tree that was walked for it before, or NULL. */
+static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *known)
+{
+    bool added;
+    cmb_commit_record *record;
+    int error = add(w, at->addr, at->length, &w->mark->commits, &added);
+    if (error || !added)
+        return error;
+    error = cmb_commit_load(w->store, at, &record);
+    if (error)
+        return tell(w, "commit-damaged", error, at->addr, w->label);
+    if (known && !cmb_name_equal(&known->name, &record->root.name)) {
+        error = cmb_fail(CMB_ECORRUPT, "%s says another content than its commit at %llu", w->label, (unsigned long long)at->addr);
+        error = tell(w, "ref-mismatch", error, at->addr, w->label);
+    }
+    if (!error && (!known || known->addr != record->root.addr))
+        error = mark_tree(w, &record->root);
+    cmb_commit_free(&record->commit);
+    return error;
+}
+
+static int mark_ref(void *ctx, const char *name, const cmb_state *state)
+{
+    walk *w = ctx;
+    bool tag = strncmp(name, CMB_TAGS, sizeof CMB_TAGS - 1) == 0;
+    int error = 0;
+    w->mark->tags += tag;
+    w->mark->branches += !tag;
+    w->is_ref = true;
+    snprintf(w->label, sizeof(w->label), "%s", name);
+    if (state->commit.id.size) {
+        /* The tree by the ref's own word first: it is known even where the commit cannot be read. */
+        error = mark_tree(w, &state->commit_root);
+        if (!error)
+            error = mark_commit(w, &state->commit, &state->commit_root);
+    }
+    if (!error && state->working) {
+        snprintf(w->label, sizeof(w->label), "%s (working state)", name);
+        error = mark_tree(w, &state->root);
+    }
+    w->is_ref = false;
+    return error;
+}
+
+static int mark_indexed(void *ctx, const cmb_commit_at *at)
+{
+    walk *w = ctx;
+    char hex[2 * CMB_NAME_MAX + 1];
+    cmb_name_hex(&at->id, hex);
+    snprintf(w->label, sizeof(w->label), "commit %s", hex);
+    w->shares = false;
+    int error = mark_commit(w, at, NULL);
+    w->hurt_commits += w->shares;
+    return error;
+}
+
+static int mark_roots(walk *w)
+{
+    char where[64];
+    int error = mark_tables(w);
+    if (error)
+        return error;
+    error = cmb_refs_each(w->store, "", mark_ref, w);
+    if (error == CMB_ECORRUPT || error == CMB_EIO)
+        error = tell(w, "refs-unreadable", error, 0, "branches and tags from there on");
+    if (error)
+        return error;
+    error = cmb_commits_each(w->store, mark_indexed, w);
+    if (error == CMB_ECORRUPT || error == CMB_EIO)
+        error = tell(w, "index-unreadable", error, 0, "history: commits from there on were not looked at");
+    if (error || w->hurt_commits == 0)
+        return error;
+    snprintf(where, sizeof(where), "%llu commits of the history", (unsigned long long)w->hurt_commits);
+    error = cmb_fail(CMB_ECORRUPT, "what is damaged is shared by more commits");
+    return tell(w, "damage-shared", error, 0, where);
+}
+
+int cmb_mark_store(cmb_store *store, const cmb_mark_options *options, cmb_mark *out_mark)
+{
+    unsigned shift = cmb_log_params(store->log)->segment_shift;
+    cmb_mark mark = {0};
+    walk *w = cmb_zalloc(&store->alloc, sizeof(*w));
+    if (!w)
+        return CMB_ENOMEM;
+    w->store = store;
+    w->options = options;
+    w->mark = &mark;
+    int error = cmb_addrset_create(&store->alloc, shift, &mark.seen);
+    if (!error)
+        error = cmb_addrset_create(&store->alloc, shift, &w->hurt);
+    if (!error)
+        error = mark_roots(w);
+    cmb_addrset_destroy(w->hurt);
+    cmb_release(&store->alloc, w, sizeof(*w));
+    if (error)
+        cmb_mark_destroy(&mark);
+    else
+        *out_mark = mark;
+    return error;
+}
+
+void cmb_mark_destroy(cmb_mark *mark)
+{
+    cmb_addrset_destroy(mark->seen);
+    mark->seen = NULL;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * mark.h: walking everything that an image keeps: the ref tables, then what branches and tags stand
+ * on, then every commit of the index. Every record once, by address: what several states share is
+ * read and counted once. Internal nodes are read; leaves only under references that carry the
+ * out-of-line bit, unless all are asked for. Ground of statistics and fsck.
+ */
+#ifndef CMB_STORE_MARK_H
+#define CMB_STORE_MARK_H
+
+#include "store/addrset.h"
+#include "store/internal.h"
+
+typedef struct cmb_tally {
+    uint64_t count, bytes; /* of records; granules that they only partly fill included */
+} cmb_tally;
+
+/* What was found to be damaged. All pointers live during the call. */
+typedef struct cmb_damage {
+    const char *code;   /* stable: inspect.h */
+    int error;          /* the detail text is the thread's */
+    uint64_t addr;      /* 0: none */
+    const char *where;  /* refs or commits and keys that it hurts */
+} cmb_damage;
+
+typedef struct cmb_mark_options {
+    bool read_leaves, verify_values;
+    /* Non-zero stops the mark and is returned. NULL: the first damage stops it with its error. */
+    int (*damage)(void *ctx, const cmb_damage *damage);
+    void (*progress)(void *ctx, uint64_t bytes); /* marked so far; may be NULL */
+    void *ctx;
+} cmb_mark_options;
+
+typedef struct cmb_mark {
+    cmb_addrset *seen;
+    cmb_tally leaves, nodes, values, commits, tables; /* values: out-of-line ones, with all their records */
+    uint64_t branches, tags;
+    uint64_t entries; /* in the distinct leaves of contents */
+    unsigned height;  /* levels of the highest content */
+    uint64_t bytes;   /* of all */
+} cmb_mark;
+
+/* CMB_ENOMEM; damage only without a callback. Release with cmb_mark_destroy. */
+int cmb_mark_store(cmb_store *store, const cmb_mark_options *options, cmb_mark *out_mark);
+void cmb_mark_destroy(cmb_mark *mark);
+
+#endif

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: ISC
+# shellcheck shell=sh
+# lib.sh: what the scripts of tests of the command line share. Each test runs with set -eu in an empty directory.
+
+# The command line under test.
+cambium() { "$CAMBIUM" "$@"; }
+
+_fail() {
+    echo "FAILED: $*"
+    [ ! -s err ] || sed 's/^/stderr: /' err
+    exit 1
+}
+
+_skip() {
+    echo "$*"
+    exit 77
+}
+
+_need() { command -v "$1" >/dev/null 2>&1 || _skip "$1 is not installed"; }
+
+# expect STATUS COMMAND...: runs it; out and err hold what it wrote.
+expect() {
+    _want=$1
+    shift
+    _got=0
+    "$@" >out 2>err || _got=$?
+    [ "$_got" -eq "$_want" ] || _fail "status $_got instead of $_want: $*"
+}
+
+# The last command's error is one line that begins as given.
+error_is() {
+    [ "$(wc -l <err)" -eq 1 ] || _fail "not one line of error"
+    case $(cat err) in
+    "$1"*) ;;
+    *) _fail "the error does not begin with: $1" ;;
+    esac
+}
+
+error_has() { grep -qF -- "$1" err || _fail "the error does not say: $1"; }
+out_has() { grep -qF -- "$1" out || { sed 's/^/stdout: /' out; _fail "the output does not say: $1"; }; }
+
+# The last command's output is exactly the arguments, a line each.
+out_is() {
+    if [ $# -eq 0 ]; then
+        : >want
+    else
+        printf '%s\n' "$@" >want
+    fi
+    cmp -s want out || { diff want out || true; _fail "another output"; }
+}
+
+same() { cmp "$1" "$2" || _fail "$1 and $2 differ"; }
+_sum() { cksum <"$1"; }
+
+# unchanged IMAGE COMMAND...: the command leaves the image's bytes as they are.
+unchanged() {
+    _image=$1
+    shift
+    _before=$(_sum "$_image")
+    "$@"
+    [ "$(_sum "$_image")" = "$_before" ] || _fail "$_image has changed: $*"
+}
+
+# Bytes that do not compress or repeat: random N
+random() { head -c "$1" /dev/urandom; }
+
+# flip FILE OFFSET: changes one byte.
+flip() {
+    _byte=$(od -An -tu1 -j "$2" -N 1 "$1" | tr -d ' ')
+    # shellcheck disable=SC2059 # the format is the byte
+    printf "\\$(printf '%03o' $(((_byte + 1) % 256)))" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+# place IMAGE ADDRESS: the offset in the file of a logical address.
+place() {
+    _size=$(cambium inspect "$1" super --json | sed -n 's/.*"valid": "yes".*"segment-size": "\([0-9]*\)".*/\1/p' | head -n 1)
+    _segment=$(($2 / _size))
+    _physical=$(cambium inspect "$1" segments --json | sed -n "s/.*\"logical\": $_segment, \"physical\": \([0-9]*\),.*/\1/p")
+    echo $((_physical * _size + $2 % _size))
+}

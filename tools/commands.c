@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: ISC */
+#include "tools/commands.h"
+
+const cli_command *const cli_commands[] = {
+    &cmd_init, &cmd_put, &cmd_get, &cmd_del, &cmd_scan, &cmd_load, &cmd_dump, &cmd_branch,
+    &cmd_tag, &cmd_log, &cmd_show, &cmd_rev_parse, &cmd_stat, &cmd_inspect, &cmd_fsck, NULL,
+};

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: ISC */
+/* commands.h: the commands, each in its own cmd_*.c, listed in commands.c. */
+#ifndef CMB_TOOLS_COMMANDS_H
+#define CMB_TOOLS_COMMANDS_H
+
+#include "tools/cli.h"
+
+extern const cli_command cmd_init, cmd_put, cmd_get, cmd_del, cmd_scan, cmd_load, cmd_dump, cmd_branch, cmd_tag,
+    cmd_log, cmd_show, cmd_rev_parse, cmd_stat, cmd_inspect, cmd_fsck;
+
+#endif

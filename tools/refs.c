@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: ISC */
+#include "tools/refs.h"
+
+#include <string.h>
+
+#include "tools/text.h"
+
+#define SHORT_ID 12u /* digits of an id in a list */
+
+/* ---- showing ---- */
+
+void refs_rev_json(json *j, const cmb_rev *rev)
+{
+    json_name(j, "commit", &rev->commit);
+    json_name(j, "base", &rev->base);
+    json_name(j, "root", &rev->root);
+    json_u64(j, "entries", rev->entries);
+    json_bool(j, "working", rev->working);
+}
+
+void refs_commit_json(json *j, const cmb_commit *commit)
+{
+    json_name(j, "commit", &commit->id);
+    json_name(j, "root", &commit->root);
+    json_u64(j, "entries", commit->entries);
+    json_u64(j, "generation", commit->generation);
+    json_array(j, "parents");
+    for (size_t i = 0; i < commit->parent_count; i++)
+        json_name(j, NULL, &commit->parents[i]);
+    json_array_end(j);
+    json_time(j, "time", commit->time);
+    json_string(j, "author", commit->author);
+    json_string(j, "message", commit->message);
+}
+
+/* A message line by line, indented. */
+static void print_message(const char *message)
+{
+    if (message[0] == '\0')
+        return;
+    putchar('\n');
+    while (*message != '\0') {
+        size_t n = strcspn(message, "\n");
+        fputs("    ", stdout);
+        text_print_field(stdout, message, n);
+        putchar('\n');
+        message += n + (message[n] == '\n');
+    }
+}
+
+void refs_commit_print(const cmb_commit *commit)
+{
+    text_buf t;
+    printf("commit  %s\n", text_name(&t, &commit->id, 0));
+    for (size_t i = 0; i < commit->parent_count; i++)
+        printf("parent  %s\n", text_name(&t, &commit->parents[i], 0));
+    printf("root    %s\n", text_name(&t, &commit->root, 0));
+    fputs("author  ", stdout);
+    text_print_field(stdout, commit->author, strlen(commit->author));
+    printf("\ntime    %s\n", text_time(&t, commit->time));
+    printf("entries %s\n", text_count(&t, commit->entries));
+    print_message(commit->message);
+}
+
+void refs_working_print(const char *name, const cmb_rev *rev)
+{
+    text_buf t;
+    printf("working state of %s\n", name);
+    printf("base    %s\n", rev->base.size ? text_name(&t, &rev->base, 0) : "none: no commit yet");
+    printf("root    %s\n", text_name(&t, &rev->root, 0));
+    printf("entries %s\n", text_count(&t, rev->entries));
+}
+
+/* ---- listing ---- */
+
+typedef struct listing {
+    const cli *c;
+    int width; /* of the longest name */
+} listing;
+
+static int measure(void *ctx, const cmb_ref *ref)
+{
+    listing *l = ctx;
+    int n = (int)strlen(ref->name);
+    l->width = n > l->width ? n : l->width;
+    return 0;
+}
+
+static int show_ref(void *ctx, const cmb_ref *ref)
+{
+    const listing *l = ctx;
+    const cmb_rev *at = &ref->at;
+    text_buf id, n;
+    if (cli_has(l->c, REFS_JSON)) {
+        json j = {.out = stdout};
+        json_object(&j, NULL);
+        json_string(&j, "name", ref->name);
+        refs_rev_json(&j, at);
+        json_object_end(&j);
+        json_end_line(&j);
+        return 0;
+    }
+    const char *state = at->working ? ", working state" : at->commit.size ? "" : ", no commit yet";
+    printf("%-*s  %-*s  %s entries%s\n", l->width, ref->name, (int)SHORT_ID,
+           text_name(&id, at->working ? &at->base : &at->commit, SHORT_ID), text_count(&n, at->entries), state);
+    return 0;
+}
+
+static int list(const cli *c, cmb_store *store, const refs_ops *ops)
+{
+    listing l = {.c = c};
+    int rc = cli_has(c, REFS_JSON) ? 0 : ops->list(store, measure, &l);
+    if (rc == 0)
+        rc = ops->list(store, show_ref, &l);
+    return rc ? cli_fail(c, rc) : CLI_OK;
+}
+
+/* ---- changing ---- */
+
+typedef struct verb {
+    const char *name;
+    int min, max; /* operands, image and verb included */
+} verb;
+enum { LIST, CREATE, SET, DELETE };
+static const verb verbs[] = {[LIST] = {"list", 1, 2}, [CREATE] = {"create", 3, 4}, [SET] = {"set", 4, 4}, [DELETE] = {"delete", 3, 3}};
+
+static int find_verb(const cli *c)
+{
+    const char *name = cli_operand(c, 1);
+    if (!name)
+        return LIST;
+    for (int i = LIST; i <= DELETE; i++) {
+        if (strcmp(verbs[i].name, name) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static int change(const cli *c, cmb_store *store, const refs_ops *ops, int what)
+{
+    const char *name = cli_operand(c, 2);
+    const char *rev = cli_operand(c, 3);
+    int rc = cmb_ref_name_check(name);
+    if (rc == 0 && what == DELETE)
+        rc = ops->delete(store, name);
+    else if (rc == 0 && what == SET)
+        rc = ops->set(store, name, rev);
+    else if (rc == 0)
+        rc = ops->create(store, name, rev ? rev : cli_has(c, REFS_EMPTY) ? NULL : "main");
+    return rc ? cli_fail(c, rc) : CLI_OK;
+}
+
+int refs_run(const cli *c, const refs_ops *ops)
+{
+    int what = find_verb(c);
+    cmb_store *store;
+    if (what < 0)
+        return cli_usage(c, "neither list, create, set nor delete: %s", cli_operand(c, 1));
+    if (c->operand_count < verbs[what].min || c->operand_count > verbs[what].max)
+        return cli_usage(c, "%s: too %s operands", verbs[what].name, c->operand_count < verbs[what].min ? "few" : "many");
+    if (cli_has(c, REFS_EMPTY) && (what != CREATE || cli_operand(c, 3)))
+        return cli_usage(c, "--empty goes with create and without a REV");
+    if (cli_has(c, REFS_JSON) && what != LIST)
+        return cli_usage(c, "--json goes with list");
+    int status = cli_open(c, what != LIST, &store);
+    if (status)
+        return status;
+    status = what == LIST ? list(c, store, ops) : change(c, store, ops, what);
+    return cli_end_output(cli_close(c, store, status));
+}
