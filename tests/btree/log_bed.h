@@ -47,11 +47,11 @@ static inline cmb_appender *ground_begin(ground *g)
     return g->app;
 }
 
-/* Publishes without waiting: the unit is queued, unless it is the first. */
+/* Publishes without waiting: the unit is queued, unless a checkpoint is due, as with the first. */
 static inline uint64_t ground_publish(ground *g)
 {
     uint64_t seq, addr;
-    if (g->epoch_start) {
+    if (g->epoch_start || cmb_log_checkpoint_due(g->log)) {
         OK(cmb_append_record(g->app, CMB_RECORD_ROOT, "root", 4, &addr));
         OK(cmb_log_checkpoint(g->app, addr, CMB_RECORD_HEADER + 4, &seq));
     } else {
