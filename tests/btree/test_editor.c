@@ -243,7 +243,7 @@ static void edits_that_change_nothing_write_nothing(void **state)
 
 static void appending_rewrites_the_right_edge_only(void **state)
 {
-    enum { BATCHES = 5000, BATCH = 20 };
+    enum { BATCHES = 2000, BATCH = 50 };
     bed b;
     bed_open(&b, 4096);
     cmb_noderef root;
