@@ -215,7 +215,7 @@ static int footer_get(cmb_log *log, struct cmb_run_shard *shard, uint64_t word, 
         *out_footer = f;
         return 0;
     }
-    footer *f;
+    footer *f = NULL; /* gcc 12 does not see that a failure is never 0 */
     int e = footer_read(log, physical, CMB_WORD_FOOTER(word), &f);
     if (e)
         return e;
