@@ -107,7 +107,7 @@ void cmb_frame_seal(const cmb_log *log, cmb_frame *frame, uint64_t seq, uint64_t
     uint32_t fill = atomic_load_explicit(&frame->fill, memory_order_relaxed);
     cmb_put32(h, CMB_FRAME_MAGIC);
     cmb_put32(h + CMB_FRAME_AT_FLAGS, frame->flags);
-    memcpy(h + CMB_FRAME_AT_UUID, log->super.params.uuid, 16);
+    memcpy(h + CMB_FRAME_AT_UUID, log->params.uuid, 16);
     cmb_put64(h + CMB_FRAME_AT_EPOCH, log->epoch);
     cmb_put64(h + CMB_FRAME_AT_SEQ, seq);
     cmb_put64(h + CMB_FRAME_AT_ADDR, frame->addr);
@@ -134,7 +134,7 @@ void cmb_frames_drop(cmb_log *log, cmb_frame *first)
 
 unsigned cmb_next_target(const cmb_log *log)
 {
-    if (!log->super.params.fixed_size)
+    if (!log->params.fixed_size)
         return CMB_NEXT_TARGET;
     uint64_t n = log->space.count / 8;
     return n < 2 ? 2 : n > CMB_NEXT_TARGET ? CMB_NEXT_TARGET : (unsigned)n;

@@ -37,7 +37,7 @@ int cmb_check_foreign(cmb_log *log)
     if (e == CMB_ENOMEM)
         return e;
     if (!e && slots.best.generation == log->super.generation && slots.best.epoch == log->super.epoch
-        && memcmp(slots.best.params.uuid, log->super.params.uuid, 16) == 0)
+        && memcmp(slots.best.params.uuid, log->params.uuid, 16) == 0)
         return 0;
     if (!e)
         e = cmb_fail(CMB_EBUSY, "another writer's superblock, generation %llu, epoch %016llx",

@@ -286,7 +286,8 @@ struct cmb_log {
     cmb_device *dev;
     cmb_caps caps;
     cmb_log_options options;
-    cmb_super super;      /* the newest durable one */
+    cmb_image_params params;
+    cmb_super super;      /* the newest durable one; under `lock` */
     unsigned bad_copies;
     bool writable, durable;
     unsigned shift;
@@ -298,7 +299,7 @@ struct cmb_log {
     bool cut_wanted;
     bool writing;
     bool checkpointing, relocating;
-    bool started;         /* the epoch's checkpoint is durable */
+    atomic_bool started;  /* the epoch's checkpoint is durable */
     bool epoch_begun;     /* `epoch` is this handle's */
     bool epoch_frame;     /* the next frame is the first of its epoch */
     atomic_bool failed;

@@ -248,6 +248,7 @@ static int attempt(cmb_log *log)
     if (e)
         return e;
     log->super = slots.best;
+    log->params = slots.best.params;
     log->bad_copies = slots.bad_copies;
     log->shift = slots.best.params.segment_shift;
     log->size = UINT64_C(1) << log->shift;
@@ -333,7 +334,7 @@ int cmb_log_close(cmb_log *log)
 
 const cmb_image_params *cmb_log_params(const cmb_log *log)
 {
-    return &log->super.params;
+    return &log->params;
 }
 
 bool cmb_log_is_durable(const cmb_log *log)

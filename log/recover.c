@@ -49,7 +49,7 @@ typedef struct walker {
 bool cmb_frame_header_ok(const cmb_log *log, const uint8_t *h, uint64_t addr, uint64_t room, cmb_frame_info *out_info)
 {
     if (room < CMB_FRAME_HEADER || cmb_get32(h) != CMB_FRAME_MAGIC
-        || memcmp(h + CMB_FRAME_AT_UUID, log->super.params.uuid, 16) != 0)
+        || memcmp(h + CMB_FRAME_AT_UUID, log->params.uuid, 16) != 0)
         return false;
     cmb_frame_info info = {
         .flags = cmb_get32(h + CMB_FRAME_AT_FLAGS),

@@ -156,7 +156,7 @@ static bool is_free(cmb_log *log, uint64_t physical)
 static uint64_t growable(cmb_log *log)
 {
     cmb_caps caps;
-    if (log->super.params.fixed_size)
+    if (log->params.fixed_size)
         return 0;
     cmb_device_caps(log->dev, &caps);
     if (!(caps.flags & CMB_CAP_GROW))

@@ -207,7 +207,7 @@ static void every_crash_image_opens_with_all_acknowledged_units_and_no_half_one(
     (void)state;
     th_random r = {th_seed()};
     trace *t = calloc(1, sizeof *t);
-    uint64_t most = scripted_run(t, 45, &r);
+    uint64_t most = scripted_run(t, 32, &r);
     for (size_t i = formatted(t); i <= t->n; i++) {
         uint64_t acked = acknowledged(t, i);
         cmb_device *dev = image(t, i, LAND_ALL, 0, &r);
@@ -231,7 +231,7 @@ static void random_subsets_of_unflushed_sectors_never_lose_an_acknowledged_unit(
     for (unsigned round = 0; round < 2 * th_budget(); round++) {
         trace *t = calloc(1, sizeof *t);
         uint64_t most = scripted_run(t, 60, &r);
-        for (unsigned k = 0; k < 60; k++) {
+        for (unsigned k = 0; k < 40; k++) {
             size_t first = formatted(t), i = first + th_below(&r, t->n + 1 - first);
             cmb_device *dev = image(t, i, LAND_RANDOM, 0, &r);
             check_image(dev, acknowledged(t, i), most, true, &r);

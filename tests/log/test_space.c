@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: ISC */
+#include "helper.h"
+
+typedef struct kept { uint64_t addr; uint32_t length; bool dead; } kept;
+static kept all[20000];
+
+static void a_full_fixed_device_refuses_cleanly_and_stays_readable(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    for (uint64_t size = 16u << 20; size <= 32u << 20; size *= 2) {
+        cmb_device *dev = th_mem(size);
+        th_format(dev, size, 21, &r);
+        cmb_log *log;
+        static th_edits edits;
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        th_start(log, 0);
+        size_t n = 0;
+        uint64_t value = 0, seq = 0, checkpoints = 0;
+        int e = 0;
+        while (!e && n < CMB_COUNTOF(all)) {
+            all[n].length = 200000;
+            e = th_unit(log, all[n].length, value + 1, &all[n].addr, &seq);
+            if (!e) {
+                value++;
+                n++;
+                if (n % 8 == 0)
+                    th_ok(cmb_log_sync(log, seq));
+            }
+            if (!e && cmb_log_checkpoint_due(log)) {
+                cmb_appender *app;
+                th_ok(cmb_log_begin_urgent(log, &app, NULL));
+                th_ok(th_checkpoint(app, value, &seq));
+                checkpoints++;
+            }
+        }
+        assert_int_equal(e, CMB_ENOSPC);
+        assert_true(n * 200000 > (size - (14u << 20)) / 2);
+        cmb_appender *app;
+        for (unsigned i = 0; i < 3; i++) { /* what is kept aside lets checkpoints go on */
+            th_ok(cmb_log_begin_urgent(log, &app, NULL));
+            th_ok(th_checkpoint(app, value, &seq));
+        }
+        for (size_t i = 0; i < n; i++)
+            th_check(log, all[i].addr, all[i].length);
+        th_ok(cmb_log_close(log));
+        th_ok(th_open_as(dev, true, &r, &edits, &log));
+        assert_int_equal(th_root(log), value);
+        for (size_t i = 0; i < n; i++)
+            th_check(log, all[i].addr, all[i].length);
+        th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+}
+
+static void checkpoint(cmb_log *log, uint64_t value)
+{
+    cmb_appender *app;
+    uint64_t seq;
+    th_ok(cmb_log_begin_urgent(log, &app, NULL));
+    th_ok(th_checkpoint(app, value, &seq));
+}
+
+static int compare_kept(const void *a, const void *b)
+{
+    const kept *x = a, *y = b;
+    return (x->addr > y->addr) - (x->addr < y->addr);
+}
+
+static size_t live_extents(size_t n, uint64_t first, uint64_t last, cmb_extent *out)
+{
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!all[i].dead && all[i].addr >> 21 >= first && all[i].addr >> 21 <= last)
+            out[m++] = (cmb_extent){all[i].addr, all[i].length};
+    }
+    return m;
+}
+
+static int last_plain(void *ctx, const cmb_segment_info *info)
+{
+    (void)info;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+static int count_finding(void *ctx, int error, const char *text)
+{
+    print_message("%s: %s\n", cmb_error_name(error), text);
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+typedef struct scan_count { uint64_t records, errors; } scan_count;
+static int on_scan(void *ctx, const cmb_scan_event *ev)
+{
+    scan_count *c = ctx;
+    c->records += ev->record != NULL;
+    c->errors += ev->error != 0;
+    if (ev->record && ev->kind == CMB_RECORD_LEAF && cmb_record_check(ev->record, ev->length, ev->addr))
+        c->errors++;
+    return 0;
+}
+
+static unsigned remapped_count;
+static void on_remapped(void *ctx, uint64_t segment)
+{
+    (void)ctx;
+    (void)segment;
+    remapped_count++;
+}
+
+static int open_remap(cmb_device *dev, th_random *r, cmb_log **out)
+{
+    cmb_log_options o = {.writable = true, .env = th_env(r), .remapped = on_remapped};
+    return cmb_log_open(dev, &o, out);
+}
+
+static void check_all(cmb_log *log, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!all[i].dead)
+            th_check(log, all[i].addr, all[i].length);
+    }
+    unsigned findings = 0, segments = 0;
+    uint64_t pages;
+    th_ok(cmb_log_check_tables(log, &pages, count_finding, &findings));
+    assert_int_equal(findings, 0);
+    th_ok(cmb_log_segments(log, last_plain, &segments));
+    assert_true(segments > 0);
+}
+
+static void relocating_every_live_record_changes_no_read_now_or_after_reopening(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    for (uint64_t size = 0; size <= 256u << 20; size += 256u << 20) {
+        cmb_device *dev = th_mem(size);
+        th_format(dev, size, 21, &r);
+        cmb_log *log;
+        th_ok(open_remap(dev, &r, &log));
+        th_start(log, 0);
+        size_t n = 0;
+        uint64_t seq = 0, value = 0;
+        static cmb_extent extents[20000];
+        for (unsigned round = 0; round < 3; round++) {
+            for (unsigned i = 0; i < 600; i++, n++) {
+                all[n] = (kept){.length = 16 + (uint32_t)th_below(&r, i % 60 ? 9000 : 700000)};
+                if (i % 300 == 7) { /* one in a stream */
+                    cmb_appender *s, *app;
+                    th_ok(cmb_log_stream(log, &s));
+                    th_ok(th_append(s, all[n].length, &all[n].addr));
+                    th_ok(cmb_stream_finish(s));
+                    th_ok(cmb_log_begin(log, &app, NULL));
+                    th_ok(cmb_append_adopt(app, s));
+                    th_ok(cmb_log_publish(app, "12345678", 8, &seq));
+                } else {
+                    th_ok(th_unit(log, all[n].length, ++value, &all[n].addr, &seq));
+                }
+            }
+            th_ok(cmb_log_sync(log, seq));
+            qsort(all, n, sizeof *all, compare_kept);
+            for (size_t i = 0; i < n; i++)
+                all[i].dead |= th_below(&r, 3) == 0 || (all[i].addr >> 21) % 7 == 3;
+            checkpoint(log, value);
+            checkpoint(log, value);
+            cmb_log_stats before, after;
+            cmb_log_get_stats(log, &before);
+            uint64_t last = (all[n - 1].addr >> 21) - 2;
+            assert_int_equal(cmb_log_relocate(log, 1, last + 2, extents, live_extents(n, 1, last + 2, extents)), CMB_EBUSY);
+            remapped_count = 0;
+            uint64_t step = 1 + th_below(&r, 6);
+            for (uint64_t first = 1; first <= last; first += step) {
+                uint64_t to = first + step - 1 > last ? last : first + step - 1;
+                th_ok(cmb_log_relocate(log, first, to, extents, live_extents(n, first, to, extents)));
+            }
+            assert_true(remapped_count > 0);
+            check_all(log, n);
+            for (uint64_t s = 1; s <= last; s++) {
+                scan_count c = {0, 0};
+                int e = cmb_log_scan(log, s, on_scan, &c);
+                assert_true(e == 0 || e == CMB_ENOTFOUND);
+                assert_int_equal(c.errors, 0);
+            }
+            checkpoint(log, value);
+            checkpoint(log, value);
+            cmb_log_get_stats(log, &after);
+            if (round % 2) {
+                th_ok(cmb_log_close(log));
+                th_ok(th_open_as(dev, false, &r, NULL, &log));
+                check_all(log, n);
+                th_ok(cmb_log_close(log));
+                th_ok(open_remap(dev, &r, &log));
+                check_all(log, n);
+                th_start(log, value);
+            }
+            check_all(log, n);
+        }
+        th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+}
+
+static void relocation_that_was_not_checkpointed_is_recovered_from_the_log(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(64u << 20);
+    th_format(dev, 64u << 20, 21, &r);
+    cmb_log *log;
+    static cmb_extent extents[20000];
+    uint64_t seq = 0;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    size_t n = 0;
+    for (; n < 400; n++) {
+        all[n] = (kept){.length = 20000, .dead = n % 2};
+        th_ok(th_unit(log, all[n].length, n + 1, &all[n].addr, &seq));
+    }
+    checkpoint(log, n);
+    checkpoint(log, n);
+    th_ok(cmb_log_relocate(log, 1, 3, extents, live_extents(n, 1, 3, extents)));
+    th_ok(cmb_log_relocate(log, 1, 3, extents, live_extents(n, 1, 3, extents)));
+    th_ok(cmb_log_close(log));
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    check_all(log, n);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+static void a_retired_segment_is_free_only_after_two_checkpoints(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(64u << 20);
+    th_format(dev, 64u << 20, 21, &r);
+    cmb_log *log;
+    uint64_t seq = 0;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    for (size_t n = 0; n < 200; n++)
+        th_ok(th_unit(log, 50000, n + 1, &all[n].addr, &seq));
+    checkpoint(log, 200);
+    checkpoint(log, 200);
+    cmb_log_stats s;
+    th_ok(cmb_log_relocate(log, 1, 3, NULL, 0));
+    cmb_log_get_stats(log, &s);
+    uint64_t free = s.segments[CMB_SEG_FREE];
+    assert_int_equal(s.segments[CMB_SEG_QUARANTINE1], 3);
+    uint8_t gone[64];
+    assert_int_equal(cmb_log_read(log, NULL, all[0].addr, 64, gone), CMB_ECORRUPT);
+    checkpoint(log, 200);
+    cmb_log_get_stats(log, &s);
+    assert_int_equal(s.segments[CMB_SEG_QUARANTINE2], 3);
+    assert_int_equal(s.segments[CMB_SEG_FREE], free);
+    checkpoint(log, 200);
+    cmb_log_get_stats(log, &s);
+    assert_int_equal(s.segments[CMB_SEG_QUARANTINE1] + s.segments[CMB_SEG_QUARANTINE2], 0);
+    assert_int_equal(s.segments[CMB_SEG_FREE], free + 3);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+static void metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(32u << 20);
+    th_format(dev, 32u << 20, 21, &r);
+    cmb_log *log;
+    static cmb_extent extents[1];
+    static th_edits edits;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    for (unsigned i = 0; i < 2500; i++) {
+        checkpoint(log, i);
+        if (i % 100 == 99) {
+            uint64_t first, end;
+            cmb_log_extent(log, &first, &end);
+            for (uint64_t s = first >> 21; s + 1 < end >> 21; s++)
+                (void)cmb_log_relocate(log, s, s, extents, 0);
+        }
+        if (i % 700 == 5) {
+            th_ok(cmb_log_close(log));
+            th_ok(th_open_as(dev, true, &r, &edits, &log));
+            assert_int_equal(th_root(log), i);
+            th_start(log, i);
+        }
+    }
+    cmb_log_stats s;
+    cmb_log_get_stats(log, &s);
+    assert_true(s.bytes_metadata > 2u << 20);
+    assert_true(s.segments[CMB_SEG_LIVE] < 8);
+    check_all(log, 0);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_full_fixed_device_refuses_cleanly_and_stays_readable),
+        cmocka_unit_test(relocating_every_live_record_changes_no_read_now_or_after_reopening),
+        cmocka_unit_test(relocation_that_was_not_checkpointed_is_recovered_from_the_log),
+        cmocka_unit_test(a_retired_segment_is_free_only_after_two_checkpoints),
+        cmocka_unit_test(metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
