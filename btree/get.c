@@ -5,6 +5,20 @@
  */
 #include "btree/tree.h"
 
+#define ADDRESS_GUESS 4u /* bytes of a child's address, up to 64 GiB apart */
+
+static void prefetch_span(const uint8_t *from, const uint8_t *to)
+{
+    for (const uint8_t *line = (const uint8_t *)((uintptr_t)from & ~(uintptr_t)63); line < to; line += 64)
+        __builtin_prefetch(line);
+}
+
+/* The children's addresses begin to travel while the heads are searched, not after. */
+static void prefetch_addresses(const cmb_node *node)
+{
+    prefetch_span(node->trailer, node->trailer + ADDRESS_GUESS * (size_t)node->count);
+}
+
 static int found_in_leaf(const cmb_node *leaf, uint32_t i, cmb_found *out_found)
 {
     out_found->out_of_line = cmb_node_is_out_of_line(leaf, i);
@@ -37,6 +51,7 @@ int cmb_tree_get(const cmb_tree *tree, const cmb_noderef *root, const uint8_t *k
         cmb_node_open(tree->hash, pin->record, &node);
         if (node.level == 0)
             break;
+        prefetch_addresses(&node);
         uint32_t child = cmb_node_child_for(&node, key, key_size);
         swap_pins(&above, pin);
         r = cmb_nodes_child(tree->nodes, &node, child, pin);
@@ -72,12 +87,6 @@ typedef struct many {
     lookup at[GROUP];
 } many;
 
-static void prefetch_span(const uint8_t *from, const uint8_t *to)
-{
-    for (const uint8_t *line = (const uint8_t *)((uintptr_t)from & ~(uintptr_t)63); line < to; line += 64)
-        __builtin_prefetch(line);
-}
-
 static void fail_one(many *m, size_t k, int error)
 {
     m->results[k] = error;
@@ -99,7 +108,7 @@ static void enter_root(many *m, const cmb_noderef *root)
     }
 }
 
-/* Every lookup chooses its child, whose first lines begin to travel. */
+/* Every lookup chooses its child; then, when all have, the children's first lines begin to travel. */
 static void choose_children(many *m)
 {
     for (size_t k = 0; k < m->n; k++) {
@@ -107,8 +116,11 @@ static void choose_children(many *m)
         if (!l->down)
             continue;
         l->i = cmb_node_child_for(&l->node, m->keys[k].data, m->keys[k].size);
-        cmb_nodes_prefetch(m->tree->nodes, &l->node, l->i);
+        __builtin_prefetch(l->node.trailer + ADDRESS_GUESS * (size_t)l->i);
     }
+    for (size_t k = 0; k < m->n; k++)
+        if (m->at[k].down)
+            cmb_nodes_prefetch(m->tree->nodes, &m->at[k].node, m->at[k].i);
 }
 
 /* The pool reads what is missing with all reads in flight together. */
@@ -141,6 +153,8 @@ static void enter_children(many *m)
         cmb_pin_release(m->tree->nodes, &l->above);
         cmb_node_open(m->tree->hash, m->pins[k].record, &l->node);
         prefetch_span(l->node.heads, l->node.heads + 8 * (size_t)l->node.count);
+        if (l->node.level)
+            __builtin_prefetch(l->node.trailer);
     }
 }
 
