@@ -73,6 +73,7 @@ typedef struct cmb_table {
 } cmb_table;
 
 #define CMB_TABLE_VALUE_MAX 512u
+#define CMB_TABLE_NODE_MIN 4096u /* target of a table's nodes, at least: a quarter of it holds a value */
 
 int cmb_table_init(cmb_store *store, cmb_table *table);
 void cmb_table_destroy(cmb_store *store, cmb_table *table);
@@ -237,7 +238,8 @@ struct cmb_store {
     bool failed;              /* a device failure was seen: read-only from then on; atomic access */
     cmb_log *log;
     cmb_nodes *nodes;
-    cmb_tree tree;
+    cmb_tree tree;            /* of contents */
+    cmb_tree table_tree;      /* of tables: its nodes are large enough for table values to lie in line */
     size_t txn_memory;        /* bytes */
     char device_line[256];
 

@@ -88,6 +88,9 @@ static int open_log(cmb_store *store, const cmb_store_options *o)
                              .hash = (cmb_hash_kind)p->hash_kind,
                              .target = p->node_target,
                              .seed = p->boundary_seed};
+    store->table_tree = store->tree;
+    if (store->table_tree.target < CMB_TABLE_NODE_MIN)
+        store->table_tree.target = CMB_TABLE_NODE_MIN;
     return error;
 }
 

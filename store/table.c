@@ -114,7 +114,7 @@ static int get_from_tree(cmb_store *store, const cmb_noderef *root, cmb_bytes ke
 {
     cmb_pin pin = {0};
     cmb_found found;
-    int error = cmb_tree_get(&store->tree, root, key.data, key.size, &pin, &found);
+    int error = cmb_tree_get(&store->table_tree, root, key.data, key.size, &pin, &found);
     if (!error && (found.out_of_line || found.value.size > CMB_TABLE_VALUE_MAX))
         error = cmb_fail(CMB_ECORRUPT, "a value of a ref table is too long");
     if (!error) {
@@ -202,7 +202,7 @@ void cmb_table_root(cmb_store *store, cmb_table_id id, cmb_noderef *out_root)
 
 int cmb_table_view_open(cmb_store *store, cmb_table_id id, cmb_table_view *out_view)
 {
-    cmb_table_view v = {.view.tree = &store->tree};
+    cmb_table_view v = {.view.tree = &store->table_tree};
     int error = cmb_table_collect(store, id, &v.view.buffer, &v.view.root);
     if (error)
         return error;

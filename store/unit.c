@@ -28,7 +28,7 @@ static int fold_table(cmb_store *store, cmb_appender *app, cmb_table_id id, cmb_
     if (cmb_buffer_count(buffer)) {
         error = cmb_source_buffer(buffer, &source);
         if (!error) {
-            error = cmb_tree_apply(&store->tree, &root, source, app, &root, NULL);
+            error = cmb_tree_apply(&store->table_tree, &root, source, app, &root, NULL);
             source->ops->close(source);
         }
     }
