@@ -289,7 +289,7 @@ static void metadata_segments_are_rewritten_and_recycled_over_thousands_of_check
     }
     cmb_log_stats s;
     cmb_log_get_stats(log, &s);
-    assert_true(s.bytes_metadata > 2u << 20);
+    assert_true(s.bytes_metadata > 1u << 20);
     assert_true(s.segments[CMB_SEG_LIVE] < 8);
     check_all(log, 0);
     th_ok(cmb_log_close(log));

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: ISC */
+#include "helper.h"
+
+#include "log/internal.h"
+
+#define SIZE (32u << 20)
+
+static cmb_device *made(th_random *r, uint64_t *out_addr)
+{
+    cmb_device *dev = th_mem(SIZE);
+    th_format(dev, SIZE, 21, r);
+    cmb_log *log;
+    uint64_t seq;
+    th_ok(th_open_as(dev, true, r, NULL, &log));
+    th_start(log, 1);
+    th_ok(th_unit(log, 5000, 2, out_addr, &seq));
+    th_ok(cmb_log_close(log));
+    return dev;
+}
+
+static void get(cmb_device *dev, uint64_t offset, uint8_t *block)
+{
+    cmb_queue *q;
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_io_read(q, offset, block, CMB_BLOCK, 0));
+    cmb_queue_close(q);
+}
+
+static void put(cmb_device *dev, uint64_t offset, const uint8_t *block)
+{
+    cmb_queue *q;
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_io_write(q, offset, block, CMB_BLOCK));
+    cmb_queue_close(q);
+}
+
+static void reseal(uint8_t *block, unsigned slot)
+{
+    cmb_put64(block + CMB_SUPER_AT_CHECK, 0);
+    cmb_put64(block + CMB_SUPER_AT_CHECK, cmb_hash64(block, CMB_SUPER_SIZE, (uint64_t)slot << 20));
+}
+
+static void hostile_fields_behind_right_checks_are_refused_or_harmless(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr;
+    for (unsigned round = 0; round < 400 * th_budget(); round++) {
+        cmb_device *dev = made(&r, &addr);
+        unsigned at = 24 + (unsigned)th_below(&r, CMB_SUPER_AT_END - 24);
+        uint64_t value = th_below(&r, 3) ? th_next(&r) >> th_below(&r, 64) : UINT64_MAX;
+        for (unsigned slot = 0; slot < 4; slot++) {
+            uint8_t block[CMB_BLOCK];
+            get(dev, (uint64_t)slot << 20, block);
+            memcpy(block + at, &value, at + 8 > CMB_SUPER_AT_END ? CMB_SUPER_AT_END - at : 8);
+            reseal(block, slot);
+            put(dev, (uint64_t)slot << 20, block);
+        }
+        for (unsigned writable = 0; writable < 2; writable++) {
+            cmb_log *log;
+            int e = th_open_as(dev, writable, &r, NULL, &log);
+            assert_true(e == 0 || e == CMB_ECORRUPT || e == CMB_EVERSION || e == CMB_EIO);
+            if (e)
+                continue;
+            uint64_t pages;
+            uint8_t buf[5000];
+            (void)cmb_log_check_tables(log, &pages, NULL, NULL);
+            (void)cmb_log_read(log, NULL, addr, sizeof buf, buf);
+            (void)cmb_log_close(log);
+        }
+        cmb_device_close(dev);
+    }
+}
+
+static void newer_versions_and_unknown_features_and_foreign_files_are_told_apart(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr;
+    cmb_log *log;
+    cmb_image_params params;
+    for (unsigned at = CMB_SUPER_AT_VERSION; at <= CMB_SUPER_AT_INCOMPAT; at += 4) {
+        cmb_device *dev = made(&r, &addr);
+        uint8_t block[CMB_BLOCK];
+        get(dev, 0, block);
+        block[at] = 9;
+        reseal(block, 0);
+        put(dev, 0, block);
+        assert_int_equal(th_open_as(dev, true, &r, NULL, &log), CMB_EVERSION);
+        assert_int_equal(cmb_log_probe(dev, NULL, &params), CMB_EVERSION);
+        cmb_device_close(dev);
+    }
+    cmb_device *dev = th_mem(SIZE);
+    assert_int_equal(th_open_as(dev, true, &r, NULL, &log), CMB_ENOTIMAGE);
+    cmb_device_close(dev);
+}
+
+static void a_truncated_image_is_named_as_such(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr;
+    cmb_device *dev = made(&r, &addr), *small = th_mem(SIZE / 2);
+    for (unsigned slot = 0; slot < 4; slot++) {
+        uint8_t block[CMB_BLOCK];
+        get(dev, (uint64_t)slot << 20, block);
+        put(small, (uint64_t)slot << 20, block);
+    }
+    cmb_log *log;
+    assert_int_equal(th_open_as(small, false, &r, NULL, &log), CMB_ECORRUPT);
+    assert_non_null(strstr(cmb_error_detail(), "shorter"));
+    cmb_device_close(dev);
+    cmb_device_close(small);
+}
+
+static void a_damaged_copy_is_mended_by_the_next_checkpoint(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr, seq;
+    cmb_device *dev = made(&r, &addr);
+    uint8_t zero[CMB_BLOCK] = {0}, block[CMB_BLOCK];
+    cmb_super_slots slots;
+    cmb_queue *q;
+    cmb_allocator a = cmb_allocator_or_default(NULL);
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_super_load(dev, q, &a, &slots));
+    unsigned slot = slots.best.generation & 1 ? 3 : 2;
+    put(dev, (uint64_t)slot << 20, zero);
+    cmb_log *log;
+    cmb_appender *app;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_ok(cmb_log_begin(log, &app, NULL));
+    th_ok(th_checkpoint(app, 3, &seq));
+    th_ok(cmb_log_close(log));
+    get(dev, (uint64_t)slot << 20, block);
+    cmb_super s;
+    th_ok(cmb_super_decode(block, slot, &s));
+    assert_int_equal(s.generation, slots.best.generation);
+    char text[4096];
+    bool valid;
+    th_ok(cmb_log_describe_super(dev, NULL, slot, text, sizeof text, &valid));
+    assert_true(valid);
+    assert_non_null(strstr(text, "generation:"));
+    cmb_queue_close(q);
+    cmb_device_close(dev);
+}
+
+static void a_foreign_writer_is_noticed_before_its_superblock_is_overwritten(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()}, other = {99};
+    uint64_t addr, seq;
+    cmb_device *dev = made(&r, &addr);
+    cmb_log *one, *two;
+    cmb_appender *app;
+    th_ok(th_open_as(dev, true, &r, NULL, &one));
+    th_ok(th_open_as(dev, true, &other, NULL, &two));
+    th_start(two, 7);
+    th_ok(cmb_log_begin(one, &app, NULL));
+    assert_int_equal(th_checkpoint(app, 8, &seq), CMB_EBUSY);
+    cmb_append_abort(app);
+    assert_int_equal(cmb_log_begin(one, &app, NULL), CMB_EREADONLY);
+    (void)cmb_log_close(one);
+    th_ok(cmb_log_close(two));
+    th_ok(th_open_as(dev, true, &r, NULL, &one));
+    assert_int_equal(th_root(one), 7);
+    th_ok(cmb_log_close(one));
+    cmb_device_close(dev);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hostile_fields_behind_right_checks_are_refused_or_harmless),
+        cmocka_unit_test(newer_versions_and_unknown_features_and_foreign_files_are_told_apart),
+        cmocka_unit_test(a_truncated_image_is_named_as_such),
+        cmocka_unit_test(a_damaged_copy_is_mended_by_the_next_checkpoint),
+        cmocka_unit_test(a_foreign_writer_is_noticed_before_its_superblock_is_overwritten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
