@@ -4,7 +4,8 @@
 
 #include <assert.h>
 
-#define CHUNK_SIZE (128u * 1024)
+#define CHUNK_MIN (8u * 1024) /* small commits need little, and bulk loads stay in the cache */
+#define CHUNK_MAX (64u * 1024)
 #define ENTRIES_START 256u
 
 struct cmb_chunk {
@@ -50,7 +51,8 @@ static cmb_chunk *chunk_take(cmb_window *w, size_t size)
     if (chunk && chunk->size >= size) {
         w->spare = chunk->next;
     } else {
-        size_t capacity = size > CHUNK_SIZE ? size : CHUNK_SIZE;
+        size_t capacity = w->newest ? CHUNK_MAX : CHUNK_MIN;
+        capacity = size > capacity ? size : capacity;
         chunk = cmb_alloc(&w->alloc, sizeof(*chunk) + capacity);
         if (!chunk)
             return NULL;

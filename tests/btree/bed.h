@@ -47,18 +47,20 @@ typedef struct bed {
     bool epoch_start;
 } bed;
 
-static inline void bed_open(bed *b, uint32_t target)
+static inline void bed_open_with(bed *b, uint32_t target, cmb_residency residency)
 {
     *b = (bed){0};
-    OK(cmb_device_mem(0, NULL, &b->dev));
-    cmb_image_params params = {.segment_shift = CMB_SEGMENT_SHIFT_FILE, .hash_kind = CMB_HASH_XXH3, .node_target = target};
+    uint64_t size = residency == CMB_RESIDENCY_MAP ? (uint64_t)512 << 20 : 0; /* memory that does not grow can be mapped */
+    OK(cmb_device_mem(size, NULL, &b->dev));
+    cmb_image_params params = {.segment_shift = CMB_SEGMENT_SHIFT_FILE, .hash_kind = CMB_HASH_XXH3, .node_target = target, .fixed_size = size};
     cmb_allocator alloc = cmb_allocator_or_default(NULL);
     OK(cmb_log_format(b->dev, &params, &alloc, NULL));
     cmb_log_options options = {.writable = true};
     OK(cmb_log_open(b->dev, &options, &b->log));
     b->tree = (cmb_tree){.alloc = alloc, .log = b->log, .hash = CMB_HASH_XXH3, .target = target};
-    OK(cmb_nodes_create(&alloc, b->log, CMB_RESIDENCY_AUTO, 0, &b->tree.nodes));
+    OK(cmb_nodes_create(&alloc, b->log, residency, residency == CMB_RESIDENCY_POOL ? 8u << 20 : 0, &b->tree.nodes));
 }
+static inline void bed_open(bed *b, uint32_t target) { bed_open_with(b, target, CMB_RESIDENCY_AUTO); }
 
 static inline void bed_close(bed *b)
 {
