@@ -158,7 +158,7 @@ int cmb_log_begin_urgent(cmb_log *log, cmb_appender **out_app, bool *out_epoch_s
 /*
  * Reserves `length` bytes (16..CMB_RECORD_MAX, header included) at the next granule. *out_buf, aligned
  * to 16 and zeroed, is to be filled before the next call on this appender; the record's header
- * must be complete by then. CMB_ENOSPC: nothing changed, the caller aborts.
+ * must be complete by then and say `length`. CMB_ENOSPC: nothing changed, the caller aborts.
  */
 int cmb_append(cmb_appender *app, uint32_t length, uint64_t *out_addr, void **out_buf);
 
@@ -167,7 +167,8 @@ int cmb_append_record(cmb_appender *app, uint8_t kind, const void *payload, uint
 
 /*
  * Ends a head unit: what was appended counts as queued, the lock is released, app is gone.
- * `edits` becomes an EDITS record. The unit is durable once cmb_log_sync(log, *out_seq) returns 0.
+ * `edits` becomes an EDITS record (length 0: none). The unit is durable once cmb_log_sync(log, *out_seq)
+ * returns 0. On failure the unit is still open and has to be aborted.
  */
 int cmb_log_publish(cmb_appender *app, const void *edits, uint32_t length, uint64_t *out_seq);
 /* Forgets what this unit appended (head: truncated in memory; stream: segments given back). app is gone. */
@@ -189,7 +190,8 @@ cmb_log *cmb_append_log(const cmb_appender *app);
  * CMB_EUNKNOWN: the device failed meanwhile. On a log without flush: after the write. */
 int cmb_log_sync(cmb_log *log, uint64_t seq);
 uint64_t cmb_log_durable_seq(const cmb_log *log);
-/* Writes (without a flush) all that is queued, so that memory is given back. */
+/* Writes (without a flush) all that is queued, so that memory is given back. Like cmb_log_sync it waits for an
+ * open head unit: not to be called by the thread that holds one. */
 int cmb_log_write_out(cmb_log *log);
 /* Seals if something is unsealed and nothing is being appended: for an idle store. */
 int cmb_log_seal(cmb_log *log);
@@ -201,7 +203,9 @@ bool cmb_log_checkpoint_due(const cmb_log *log);
 /*
  * Ends a head unit whose last record is the new ROOT record at root_addr, and makes a checkpoint
  * that starts from it. Appenders may go on while it is written. Durable on return (the unit as
- * well: *out_seq). One at a time: CMB_EBUSY aborts nothing and keeps app open.
+ * well: *out_seq). One at a time: CMB_EBUSY aborts nothing and keeps app open, and so does every other
+ * failure but CMB_EUNKNOWN, after which app is gone. CMB_EBUSY from a log that is failed afterwards:
+ * somebody else's superblock was found.
  */
 int cmb_log_checkpoint(cmb_appender *app, uint64_t root_addr, uint32_t root_length, uint64_t *out_seq);
 
@@ -284,7 +288,9 @@ typedef struct cmb_extent { uint64_t addr; uint32_t length; } cmb_extent;
  * Moves the live extents (sorted, whole records) of logical segments [first, last] into fresh physical
  * segments whose footers list the runs, verifying frame checks while copying; flushes; then
  * publishes the new mapping in its own head unit, durable on return. Old physical segments go into quarantine. A logical segment
- * never spans two physical ones. The head segment and open streams are refused (CMB_EBUSY).
+ * never spans two physical ones. The head segment, open streams, and head segments that a recovery from the
+ * older superblock would walk through are refused (CMB_EBUSY): two checkpoints later they can be moved.
+ * CMB_EBUSY as well before the first checkpoint after open. A segment too dense to gain anything stays.
  */
 int cmb_log_relocate(cmb_log *log, uint64_t first, uint64_t last, const cmb_extent *extents, size_t n);
 
