@@ -2,8 +2,6 @@
 /* editor.c: the pipeline of level editors, from the pushed edits at the bottom to the root at the top. */
 #include "btree/level.h"
 
-#include <assert.h>
-
 void cmb_tree_empty(const cmb_tree *tree, cmb_noderef *out_root)
 {
     /* The body of an empty leaf, as the node encoder makes it: no entries, all of them equally long. */

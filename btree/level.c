@@ -1,128 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* level.c: one level's region: opening it, feeding it, emitting nodes, ending it. */
+/* level.c: one level's region: opening it, feeding it, ending it. What comes out is emit.c's. */
 #include "btree/level.h"
 
 #include <assert.h>
-
-/* ---- old nodes ---- */
-
-static cmb_old *olds_newest(const cmb_olds *o)
-{
-    return &o->slots[(o->head + o->count - 1) & (o->capacity - 1)];
-}
-
-static cmb_old *olds_push(const cmb_allocator *alloc, cmb_olds *o)
-{
-    if (o->count == o->capacity) {
-        uint32_t capacity = o->capacity ? 2 * o->capacity : 4;
-        cmb_old *slots = cmb_zalloc(alloc, capacity * sizeof(*slots));
-        if (!slots)
-            return NULL;
-        for (uint32_t i = 0; i < o->count; i++)
-            slots[i] = o->slots[(o->head + i) & (o->capacity - 1)];
-        cmb_release(alloc, o->slots, o->capacity * sizeof(*slots));
-        o->slots = slots;
-        o->capacity = capacity;
-        o->head = 0;
-    }
-    o->count++;
-    return olds_newest(o);
-}
-
-static void olds_pop(const cmb_tree *tree, cmb_olds *o)
-{
-    cmb_pin_release(tree->nodes, &o->slots[o->head].pin);
-    o->head = (o->head + 1) & (o->capacity - 1);
-    o->count--;
-}
-
-static void olds_destroy(const cmb_tree *tree, cmb_olds *o)
-{
-    for (uint32_t i = 0; i < o->capacity; i++)
-        cmb_pin_destroy(tree->nodes, &o->slots[i].pin);
-    cmb_release(&tree->alloc, o->slots, o->capacity * sizeof(*o->slots));
-    *o = (cmb_olds){0};
-}
-
-/* ---- emitting ---- */
-
-/* Old nodes that end before `key` (NULL: all that are left) have no successor of the same key. */
-static int drop_olds(cmb_level *lv, const cmb_entry *key)
-{
-    const cmb_tree *tree = lv->editor->tree;
-    while (lv->olds.count > 0) {
-        const cmb_node *old = &lv->olds.slots[lv->olds.head].node;
-        if (key && cmb_node_compare(old, old->count - 1, key->key, key->key_size) >= 0)
-            return 0;
-        if (!lv->is_old_root) {
-            cmb_entry gone = {.key = lv->scratch, .key_size = cmb_node_key(old, old->count - 1, lv->scratch)};
-            int error = cmb_editor_push_up(lv->editor, lv->level + 1, &gone, true);
-            if (error)
-                return error;
-        }
-        olds_pop(tree, &lv->olds);
-    }
-    return 0;
-}
-
-static bool same_record(const cmb_old *old, const cmb_noderef *ref, const uint8_t *record)
-{
-    return old->ref.length == ref->length && memcmp(old->pin.record + 16, record + 16, ref->length - 16) == 0;
-}
-
-/* The decider's report: the waiting entries up to number `last` are a node. */
-static int emit(void *ctx, uint64_t last, bool cut)
-{
-    cmb_level *lv = ctx;
-    cmb_editor *editor = lv->editor;
-    const cmb_tree *tree = editor->tree;
-    uint64_t n = last - lv->window.released;
-    if (n > CMB_NODE_COUNT_MAX)
-        return cmb_fail(CMB_ETOOBIG, "a node of %llu entries", (unsigned long long)n);
-    const cmb_entry *end = cmb_window_at(&lv->window, last);
-    cmb_noderef ref;
-    int error = cmb_node_encode(&tree->alloc, tree->hash, lv->level, end - n + 1, (uint32_t)n, &lv->record, &ref);
-    if (!error)
-        error = drop_olds(lv, end);
-    if (error)
-        return error;
-    ref.cut = cut;
-    bool known = false; /* to the level above, just so */
-    cmb_old *old = lv->olds.count ? &lv->olds.slots[lv->olds.head] : NULL;
-    bool replaces = old && cmb_node_compare(&old->node, old->node.count - 1, end->key, end->key_size) == 0;
-    if (replaces && same_record(old, &ref, lv->record.data)) {
-        ref.addr = old->ref.addr;
-        known = old->ref.cut == cut && !lv->is_old_root;
-        editor->stats.nodes_reused++;
-    } else {
-        error = editor->place(editor, end, &lv->record, &ref);
-    }
-    if (!error && !known) {
-        cmb_entry up = {.key = end->key, .key_size = end->key_size, .child = &ref};
-        error = cmb_editor_push_up(editor, lv->level + 1, &up, false);
-    }
-    if (error)
-        return error;
-    cmb_window_release(&lv->window, last);
-    if (replaces)
-        olds_pop(tree, &lv->olds);
-    return 0;
-}
-
-static uint64_t rehash(void *ctx, uint64_t index, unsigned round)
-{
-    const cmb_level *lv = ctx;
-    const cmb_entry *e = cmb_window_at(&lv->window, index);
-    return cmb_boundary_hash(lv->editor->tree->seed, lv->level, round, e->key, e->key_size);
-}
-
-static uint32_t logical_bytes(void *ctx, uint64_t index)
-{
-    const cmb_level *lv = ctx;
-    return cmb_entry_bytes(cmb_window_at(&lv->window, index), lv->level);
-}
-
-static const cmb_decider_ops decider_ops = {rehash, logical_bytes, emit};
 
 /* ---- feeding ---- */
 
@@ -198,7 +78,7 @@ static int add_old(cmb_level *lv, const cmb_node *node, uint32_t i)
 static int enter(cmb_level *lv, const cmb_path *path)
 {
     const cmb_tree *tree = lv->editor->tree;
-    cmb_old *old = olds_push(&tree->alloc, &lv->olds);
+    cmb_old *old = cmb_olds_push(&tree->alloc, &lv->olds);
     if (!old)
         return CMB_ENOMEM;
     int error = cmb_path_node(path, lv->scratch, &old->pin, &old->ref, &old->node);
@@ -220,7 +100,7 @@ static int feed(cmb_level *lv, uint32_t limit)
     while (lv->position < limit) {
         uint32_t i = lv->position++;
         lv->at_old_end = lv->position == lv->count;
-        int error = add_old(lv, &olds_newest(&lv->olds)->node, i);
+        int error = add_old(lv, &cmb_olds_newest(&lv->olds)->node, i);
         if (error)
             return error;
     }
@@ -350,7 +230,7 @@ static int restart(cmb_level *lv)
     lv->olds = (cmb_olds){0};
     int error = rewind_left(lv);
     while (!error && olds.count > 0) {
-        cmb_old *to = olds_push(&tree->alloc, &lv->olds), *from = &olds.slots[olds.head];
+        cmb_old *to = cmb_olds_push(&tree->alloc, &lv->olds), *from = &olds.slots[olds.head];
         if (!to) {
             error = CMB_ENOMEM;
             break;
@@ -366,7 +246,7 @@ static int restart(cmb_level *lv)
     for (size_t i = window.first; i < window.end && !error; i++)
         error = add(lv, &window.entries[i]);
     cmb_window_destroy(&window);
-    olds_destroy(tree, &olds);
+    cmb_olds_destroy(tree, &olds);
     lv->position = position;
     lv->count = count;
     lv->cut = cut;
@@ -380,7 +260,7 @@ static int restart(cmb_level *lv)
 static int close_region(cmb_level *lv)
 {
     lv->active = false;
-    int error = drop_olds(lv, NULL);
+    int error = cmb_level_drop_olds(lv, NULL);
     cmb_window_reset(&lv->window);
     return error;
 }
@@ -425,7 +305,7 @@ static int advance(cmb_level *lv, const cmb_entry *key)
 {
     for (;;) {
         if (lv->position < lv->count) {
-            const cmb_node *node = &olds_newest(&lv->olds)->node;
+            const cmb_node *node = &cmb_olds_newest(&lv->olds)->node;
             uint32_t limit = key ? cmb_node_lower_bound(node, key->key, key->key_size, NULL) : lv->count;
             int error = feed(lv, limit);
             if (error || lv->position < lv->count)
@@ -450,7 +330,7 @@ static const cmb_node *skip_old(cmb_level *lv, const cmb_entry *e, uint32_t *out
 {
     if (lv->position == lv->count)
         return NULL;
-    const cmb_node *node = &olds_newest(&lv->olds)->node;
+    const cmb_node *node = &cmb_olds_newest(&lv->olds)->node;
     if (cmb_node_compare(node, lv->position, e->key, e->key_size) != 0)
         return NULL;
     *out_index = lv->position++;
@@ -517,7 +397,7 @@ int cmb_level_open(cmb_editor *editor, unsigned level, cmb_level **out_level)
     lv->is_old_root = level + 1 == editor->old_levels;
     lv->salt = cmb_boundary_salt(tree->seed, level, 0);
     cmb_window_init(&lv->window, &tree->alloc);
-    cmb_decider_init(&lv->decider, &tree->alloc, tree->target, level > 0, &decider_ops, lv);
+    cmb_decider_init(&lv->decider, &tree->alloc, tree->target, level > 0, &cmb_level_decider_ops, lv);
     lv->left_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     lv->scratch = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     int error = lv->left_key && lv->scratch ? 0 : CMB_ENOMEM;
@@ -538,7 +418,7 @@ void cmb_level_close(cmb_level *lv)
         return;
     const cmb_tree *tree = lv->editor->tree;
     lv->editor->stats.nodes_read += lv->at.reads + lv->back.reads;
-    olds_destroy(tree, &lv->olds);
+    cmb_olds_destroy(tree, &lv->olds);
     cmb_path_close(&lv->at);
     cmb_path_close(&lv->back);
     cmb_window_destroy(&lv->window);

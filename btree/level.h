@@ -95,6 +95,15 @@ int cmb_level_push(cmb_level *lv, const cmb_entry *entry, bool remove);
 /* No more edits. *out_root is set for CMB_LEVEL_ROOT. */
 int cmb_level_finish(cmb_level *lv, cmb_level_outcome *out_outcome, cmb_noderef *out_root);
 
+/* ---- between level.c and emit.c ---- */
+cmb_old *cmb_olds_newest(const cmb_olds *olds);
+cmb_old *cmb_olds_push(const cmb_allocator *alloc, cmb_olds *olds); /* NULL: CMB_ENOMEM */
+void cmb_olds_destroy(const cmb_tree *tree, cmb_olds *olds);
+/* Old nodes that end before `key` (NULL: all that are left) have no successor of the same key: they go, in the level above too. */
+int cmb_level_drop_olds(cmb_level *lv, const cmb_entry *key);
+extern const cmb_decider_ops cmb_level_decider_ops; /* ctx: the level */
+
+/* ---- between levels ---- */
 /* An edit of a level above the leaves; makes the level's editor if there is none. */
 int cmb_editor_push_up(cmb_editor *editor, unsigned level, const cmb_entry *entry, bool remove);
 

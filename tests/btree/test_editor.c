@@ -273,17 +273,17 @@ static void one_edit_rewrites_about_one_node_a_level(void **state)
     bed b;
     bed_open(&b, 1024);
     model m = {0};
-    cmb_edit *edit = malloc(20000 * sizeof(*edit));
-    for (unsigned i = 0; i < 20000; i++)
+    cmb_edit *edit = malloc(6000 * sizeof(*edit));
+    for (unsigned i = 0; i < 6000; i++)
         edit[i] = put_edit(text_bytes("key-%08x", (unsigned)(rng() >> 32)), text_bytes("%064u", i));
-    size_t n = edits_sort(edit, 20000);
+    size_t n = edits_sort(edit, 6000);
     model_apply(&m, edit, n);
     edits_free(edit, n);
     cmb_noderef root;
     load(&b, &m, &root);
     unsigned levels = root.level + 1u;
     uint64_t leaves = 0, worst = 0;
-    enum { EDITS = 1000 };
+    enum { EDITS = 400 };
     for (unsigned i = 0; i < EDITS; i++) {
         cmb_edit e = i % 2 ? delete_edit(bytes_copy(m.pair[below(m.n)].key))
                            : put_edit(text_bytes("key-%08x", (unsigned)(rng() >> 32)), text_bytes("%064u", i));
