@@ -430,10 +430,11 @@ void cmb_pool_remapped(cmb_pool *pool, uint64_t segment)
 
 /* ---- life ---- */
 
-/* How much of a shard's bytes are table and frames: one frame for every quarter of the target size. */
+/* How much of a shard's bytes are table and frames: one frame for every half of the target size. A node takes the whole of it on
+ * average, and a small table stays in the caches. */
 static void shape_shard(shard *s, uint8_t *memory, size_t size, size_t target)
 {
-    size_t per_frame = target / 4 < 256 ? 256 : target / 4;
+    size_t per_frame = target / 2 < 256 ? 256 : target / 2;
     uint32_t buckets = 16;
     s->frame_count = (uint32_t)(size / (per_frame + sizeof(frame))) + 1;
     while (buckets < s->frame_count)
