@@ -354,15 +354,17 @@ int cli_fail(const cli *c, int error)
 
 /* ---- images ---- */
 
+int cli_fail_open(const char *image, int error)
+{
+    int status = cli_fail_on(image, error);
+    return status == CLI_NOT_FOUND || status == CLI_USAGE ? CLI_IMAGE : status;
+}
+
 int cli_open(const cli *c, bool writable, cmb_store **out_store)
 {
     cmb_store_options options = {.read_only = !writable};
     int rc = cmb_store_open(cli_image(c), &options, out_store);
-    if (rc == 0)
-        return 0;
-    int status = cli_fail(c, rc);
-    /* A missing image is no missing key, and a bad device name no bad revision. */
-    return status == CLI_NOT_FOUND ? CLI_IMAGE : status;
+    return rc ? cli_fail_open(cli_image(c), rc) : 0;
 }
 
 int cli_close(const cli *c, cmb_store *store, int status)

@@ -115,6 +115,8 @@ int cli_status(int error);
  * CMB_KEY_MAX bytes, or to text. */
 bool cli_key(const cli *c, const char *text, bool hex, uint8_t *room, cmb_bytes *out_key);
 
+/* The same for an image that could not be opened: a missing one is no missing key, a bad device name no bad revision. */
+int cli_fail_open(const char *image, int error);
 /* Opens the image named by the first operand; 0, or an exit status after a message. */
 int cli_open(const cli *c, bool writable, cmb_store **out_store);
 /* Closes it; a failure of the seal becomes the status if that was 0. */

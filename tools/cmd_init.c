@@ -84,10 +84,8 @@ static int take_like(const char *name, cmb_init_options *init)
     cmb_store_options open = {.read_only = true};
     cmb_store_info info;
     int rc = cmb_store_open(name, &open, &store);
-    if (rc) {
-        int status = cli_fail_on(name, rc);
-        return status == CLI_NOT_FOUND ? CLI_IMAGE : status;
-    }
+    if (rc)
+        return cli_fail_open(name, rc);
     cmb_store_get_info(store, &info);
     init->node_size = info.node_size;
     init->hash = info.hash;

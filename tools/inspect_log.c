@@ -33,10 +33,8 @@ int inspect_super(const cli *c)
     cmb_device *dev;
     unsigned valid_slots = 0;
     int rc = cmb_device_open(cli_image(c), CMB_OPEN_READ, NULL, &dev);
-    if (rc) {
-        cli_fail(c, rc);
-        return CLI_IMAGE;
-    }
+    if (rc)
+        return cli_fail_open(cli_image(c), rc);
     for (unsigned slot = 0; slot < CMB_SUPER_SLOTS; slot++) {
         char lines[4096];
         bool valid = false;
@@ -57,17 +55,15 @@ int inspect_super(const cli *c)
 
 int inspect_open(const cli *c, inspect_image *out_image)
 {
-    inspect_image image;
+    inspect_image image = {0};
     int rc = cmb_device_open(cli_image(c), CMB_OPEN_READ, NULL, &image.dev);
     if (rc == 0) {
         rc = cmb_log_open(image.dev, &(cmb_log_options){.no_durability = true}, &image.log);
         if (rc)
             cmb_device_close(image.dev);
     }
-    if (rc) {
-        int status = cli_fail(c, rc);
-        return status == CLI_NOT_FOUND ? CLI_IMAGE : status;
-    }
+    if (rc)
+        return cli_fail_open(cli_image(c), rc);
     *out_image = image;
     return 0;
 }
@@ -115,7 +111,7 @@ static int show_segment(void *ctx, const cmb_segment_info *info)
 
 int inspect_segments(const cli *c)
 {
-    inspect_image image;
+    inspect_image image = {0};
     cmb_log_stats stats;
     int status = inspect_open(c, &image);
     if (status)
@@ -227,7 +223,7 @@ static int scan_segment(void *ctx, const cmb_segment_info *info)
 
 int inspect_log(const cli *c)
 {
-    inspect_image image;
+    inspect_image image = {0};
     frames f = {.c = c, .segment = UINT64_MAX};
     if (!cli_u64(c, INSPECT_SEGMENT, &f.segment))
         return CLI_USAGE;

@@ -52,13 +52,15 @@ out_is() {
 same() { cmp "$1" "$2" || _fail "$1 and $2 differ"; }
 _sum() { cksum <"$1"; }
 
-# unchanged IMAGE COMMAND...: the command leaves the image's bytes as they are.
+# unchanged IMAGE COMMAND...: the command leaves the image's bytes as they are; its status is passed on.
 unchanged() {
     _image=$1
     shift
     _before=$(_sum "$_image")
-    "$@"
+    _status=0
+    "$@" || _status=$?
     [ "$(_sum "$_image")" = "$_before" ] || _fail "$_image has changed: $*"
+    return $_status
 }
 
 # Bytes that do not compress or repeat: random N

@@ -3,10 +3,10 @@
 # usage: run.sh CAMBIUM SCRIPT [TEST]
 # Runs every function of SCRIPT whose name does not begin with an underscore (or TEST alone), each in a directory of its own, and
 # reports in TAP: the function's name is the sentence that it proves. A function that returns 77 is skipped; it says why in its
-# last line of output.
+# last line of output. FORGE in the environment is the program made from forge.c.
 set -u
-CAMBIUM=$1
-script=$2
+CAMBIUM=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+script=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
 only=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/cambium-test.XXXXXX") || exit 1
