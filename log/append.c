@@ -610,7 +610,7 @@ int cmb_batch_cut(cmb_log *log)
     log->head_bytes += last;
     log->head.offset = end;
     cmb_table_at(log, log->head.segment)->end = end;
-    cmb_tree_dirty(&log->table, cmb_tree_peek(&log->table, log->head.segment));
+    cmb_radix_dirty(&log->table, cmb_radix_peek(&log->table, log->head.segment));
     batch->end = (cmb_position){log->head.segment, end, (uint32_t)log->head.physical, next->seq, 0};
     if (log->cut_last)
         log->cut_last->next = batch;

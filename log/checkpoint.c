@@ -61,23 +61,23 @@ static bool rewrite_due(const cmb_log *log)
     return log->meta_segment && log->meta_next + soon > pages_a_segment(log) && log->meta_pages > 4 * live;
 }
 
-static int load_all(cmb_tree *tree)
+static int load_all(cmb_radix *tree)
 {
     uint64_t at = 0;
     for (;;) {
         cmb_page *page;
-        int e = cmb_tree_next(tree, at, &page);
+        int e = cmb_radix_next(tree, at, &page);
         if (e || !page)
             return e;
-        at = (page->index + 1) * cmb_tree_fan(tree);
+        at = (page->index + 1) * cmb_radix_fan(tree);
     }
 }
 
-static void dirty_all(cmb_tree *tree)
+static void dirty_all(cmb_radix *tree)
 {
     for (cmb_page *page = tree->loaded; page; page = page->next_loaded) {
         if (page->level == 0)
-            cmb_tree_dirty(tree, page);
+            cmb_radix_dirty(tree, page);
     }
 }
 
@@ -200,7 +200,7 @@ static int snapshot_ready(cmb_log *log, snapshot *snap, bool rewrite)
     int e = cmb_space_step_ready(log);
     if (e)
         return e;
-    cmb_tree_dirty(&log->table, cmb_tree_peek(&log->table, log->head.segment));
+    cmb_radix_dirty(&log->table, cmb_radix_peek(&log->table, log->head.segment));
     if (rewrite) {
         dirty_all(&log->table);
         dirty_all(&log->map);
@@ -217,8 +217,8 @@ static void snapshot_take(cmb_log *log, snapshot *snap, uint64_t root_addr, uint
     s->epoch = log->epoch;
     s->durable_seq = snap->seq;
     cmb_space_step(log);
-    size_t n = cmb_tree_encode(&log->table, s->generation, snap->addresses, snap->pages);
-    n += cmb_tree_encode(&log->map, s->generation, snap->addresses + n, snap->pages + n * CMB_BLOCK);
+    size_t n = cmb_radix_encode(&log->table, s->generation, snap->addresses, snap->pages);
+    n += cmb_radix_encode(&log->map, s->generation, snap->addresses + n, snap->pages + n * CMB_BLOCK);
     assert(n == snap->n);
     s->table = log->table.on_disk;
     s->map = log->map.on_disk;

@@ -40,11 +40,11 @@ typedef struct cmb_page_ref {
 
 /* ---- superblocks (super.c) ---- */
 
-typedef struct cmb_tree_root {
+typedef struct cmb_radix_root {
     cmb_page_ref ref;
     uint32_t levels; /* 0: empty */
     uint32_t pages;  /* live */
-} cmb_tree_root;
+} cmb_radix_root;
 
 /* Where the next frame goes. */
 typedef struct cmb_position {
@@ -60,7 +60,7 @@ typedef struct cmb_super {
     uint64_t generation, epoch, durable_seq;
     uint64_t count;      /* physical segments, the superblocks' included */
     uint64_t fresh;      /* physical segments from here on were never written */
-    cmb_tree_root table, map;
+    cmb_radix_root table, map;
     uint64_t meta_segment; /* 0: none yet */
     uint64_t meta_next;    /* pages used in it */
     uint64_t meta_pages;   /* written since all were rewritten */
@@ -130,34 +130,34 @@ typedef struct cmb_page {
     } u;
 } cmb_page;
 
-typedef struct cmb_tree {
+typedef struct cmb_radix {
     cmb_log *log;
     cmb_page_kind kind;
     _Atomic(cmb_page *) root;
-    cmb_tree_root on_disk; /* as of the last checkpoint's snapshot */
+    cmb_radix_root on_disk; /* as of the last checkpoint's snapshot */
     cmb_page *loaded;      /* all pages in memory */
     cmb_page *dirty[CMB_PAGE_LEVELS_MAX];
     size_t n_dirty;
-} cmb_tree;
+} cmb_radix;
 
-void cmb_tree_init(cmb_tree *tree, cmb_log *log, cmb_page_kind kind, const cmb_tree_root *root);
-void cmb_tree_free(cmb_tree *tree);
+void cmb_radix_init(cmb_radix *tree, cmb_log *log, cmb_page_kind kind, const cmb_radix_root *root);
+void cmb_radix_free(cmb_radix *tree);
 /* The leaf that holds entry `index`, reading it if need be; NULL in *out_leaf: there is none. */
-int cmb_tree_find(cmb_tree *tree, uint64_t index, cmb_page **out_leaf);
+int cmb_radix_find(cmb_radix *tree, uint64_t index, cmb_page **out_leaf);
 /* The same without I/O and locks; NULL also means: not loaded. */
-cmb_page *cmb_tree_peek(cmb_tree *tree, uint64_t index);
+cmb_page *cmb_radix_peek(cmb_radix *tree, uint64_t index);
 /* Finds or makes it. */
-int cmb_tree_make(cmb_tree *tree, uint64_t index, cmb_page **out_leaf);
+int cmb_radix_make(cmb_radix *tree, uint64_t index, cmb_page **out_leaf);
 /* It and its ancestors will be written by the next checkpoint. Under `lock`. */
-void cmb_tree_dirty(cmb_tree *tree, cmb_page *leaf);
+void cmb_radix_dirty(cmb_radix *tree, cmb_page *leaf);
 /* The first existing leaf at or after the one that would hold `index`; *out_leaf NULL: none. */
-int cmb_tree_next(cmb_tree *tree, uint64_t index, cmb_page **out_leaf);
-static inline uint64_t cmb_tree_fan(const cmb_tree *tree) /* entries a leaf */
+int cmb_radix_next(cmb_radix *tree, uint64_t index, cmb_page **out_leaf);
+static inline uint64_t cmb_radix_fan(const cmb_radix *tree) /* entries a leaf */
 {
     return tree->kind == CMB_PAGE_TABLE ? CMB_PAGE_FAN : CMB_PAGE_STATES;
 }
 /* Encodes all dirty pages in order at addresses[0..n_dirty) into pages; they are clean then. */
-size_t cmb_tree_encode(cmb_tree *tree, uint64_t generation, const uint64_t *addresses, uint8_t *pages);
+size_t cmb_radix_encode(cmb_radix *tree, uint64_t generation, const uint64_t *addresses, uint8_t *pages);
 
 /* The entry of a logical segment, reading its page if need be; NULL: not mapped. */
 int cmb_table_find(cmb_log *log, uint64_t segment, cmb_segment **out_segment);
@@ -334,7 +334,7 @@ struct cmb_log {
     uint8_t *zeros;          /* CMB_PREPARE_STEP bytes, aligned; NULL: no preparation */
 
     cmb_mutex table_lock;
-    cmb_tree table, map;
+    cmb_radix table, map;
     uint8_t *page_buffer;    /* a block, aligned; under table_lock */
     cmb_space space;
     uint64_t meta_segment, meta_next, meta_pages;

@@ -193,8 +193,8 @@ static void state_free(cmb_log *log)
     }
     log->n_spare = 0;
     cmb_runs_free(log);
-    cmb_tree_free(&log->table);
-    cmb_tree_free(&log->map);
+    cmb_radix_free(&log->table);
+    cmb_radix_free(&log->map);
     cmb_space_free(&log->space, &log->alloc);
 }
 
@@ -259,8 +259,8 @@ static int attempt(cmb_log *log)
     log->head_bytes = 0;
     log->recovered_batches = log->recovered_bytes = 0;
     cmb_device_caps(log->dev, &log->caps);
-    cmb_tree_init(&log->table, log, CMB_PAGE_TABLE, &slots.best.table);
-    cmb_tree_init(&log->map, log, CMB_PAGE_MAP, &slots.best.map);
+    cmb_radix_init(&log->table, log, CMB_PAGE_TABLE, &slots.best.table);
+    cmb_radix_init(&log->map, log, CMB_PAGE_MAP, &slots.best.map);
     log->space.count = slots.best.params.fixed_size ? slots.best.count : log->caps.size >> log->shift;
     if (log->space.count > UINT32_MAX)
         log->space.count = UINT32_MAX;

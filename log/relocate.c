@@ -485,12 +485,12 @@ static void switch_mapping(mover *m, const publication *p)
         cmb_space_live(log, m->taken[i]);
     for (size_t i = 0; i < m->n_moved; i++) {
         const moved *mv = &m->moved[i];
-        cmb_page *leaf = cmb_tree_peek(&log->table, mv->logical);
+        cmb_page *leaf = cmb_radix_peek(&log->table, mv->logical);
         cmb_segment *s = &leaf->u.segments[mv->logical % CMB_PAGE_FAN];
         s->end = mv->footer;
         atomic_store_explicit(&s->word, mv->physical ? cmb_word_compacted(mv->physical, mv->footer) : 0,
                               memory_order_release);
-        cmb_tree_dirty(&log->table, leaf);
+        cmb_radix_dirty(&log->table, leaf);
     }
     for (size_t i = 0; i < p->n_retired; i++)
         cmb_space_retire(log, p->retired[i]);

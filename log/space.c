@@ -61,28 +61,28 @@ static unsigned state_in(const cmb_page *page, uint64_t physical)
 
 cmb_segment_state cmb_space_state(cmb_log *log, uint64_t physical)
 {
-    const cmb_page *page = cmb_tree_peek(&log->map, physical);
+    const cmb_page *page = cmb_radix_peek(&log->map, physical);
     return page ? (cmb_segment_state)state_in(page, physical) : CMB_SEG_FREE;
 }
 
 static void set_state(cmb_log *log, uint64_t physical, cmb_segment_state state)
 {
-    cmb_page *page = cmb_tree_peek(&log->map, physical);
+    cmb_page *page = cmb_radix_peek(&log->map, physical);
     assert(page);
     uint64_t i = physical % CMB_PAGE_STATES;
     log->space.states[state_in(page, physical)]--;
     log->space.states[state]++;
     uint8_t *byte = &page->u.states[i / 4];
     *byte = (uint8_t)((*byte & ~(3u << (2 * (i % 4)))) | (unsigned)state << (2 * (i % 4)));
-    cmb_tree_dirty(&log->map, page);
+    cmb_radix_dirty(&log->map, page);
 }
 
 int cmb_space_touch(cmb_log *log, uint64_t physical)
 {
     cmb_page *page;
-    int e = cmb_tree_make(&log->map, physical, &page);
+    int e = cmb_radix_make(&log->map, physical, &page);
     if (!e)
-        cmb_tree_dirty(&log->map, page);
+        cmb_radix_dirty(&log->map, page);
     return e;
 }
 
@@ -131,7 +131,7 @@ int cmb_space_load(cmb_log *log)
     space->states[CMB_SEG_FREE] = space->count - first;
     for (uint64_t at = 0; at < space->count; at += CMB_PAGE_STATES) {
         cmb_page *page;
-        e = cmb_tree_next(&log->map, at, &page);
+        e = cmb_radix_next(&log->map, at, &page);
         if (!e && page)
             e = load_page(log, page);
         if (e)

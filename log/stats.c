@@ -90,7 +90,7 @@ int cmb_log_segments(cmb_log *log, segment_fn fn, void *ctx)
         return CMB_ENOMEM;
     for (uint64_t at = 0; !e;) {
         cmb_page *leaf;
-        e = cmb_tree_next(&log->table, at, &leaf);
+        e = cmb_radix_next(&log->table, at, &leaf);
         if (e || !leaf)
             break;
         e = tell_leaf(log, leaf, named, fn, ctx);
@@ -118,19 +118,19 @@ static int found(checker *c, int error, const char *text)
 }
 
 /* Every leaf of a tree, read and checked; a damaged one is reported and skipped. */
-static int check_tree(checker *c, cmb_tree *tree, uint64_t entries, int (*leaf_fn)(checker *, const cmb_page *))
+static int check_tree(checker *c, cmb_radix *tree, uint64_t entries, int (*leaf_fn)(checker *, const cmb_page *))
 {
     uint64_t at = 0;
     while (at < entries) {
         cmb_page *leaf;
-        int e = cmb_tree_next(tree, at, &leaf);
+        int e = cmb_radix_next(tree, at, &leaf);
         if (e == CMB_ENOMEM)
             return e;
         if (e) {
             e = found(c, e, cmb_error_detail());
             if (e)
                 return e;
-            at += cmb_tree_fan(tree);
+            at += cmb_radix_fan(tree);
             continue;
         }
         if (!leaf)
@@ -138,7 +138,7 @@ static int check_tree(checker *c, cmb_tree *tree, uint64_t entries, int (*leaf_f
         e = leaf_fn ? leaf_fn(c, leaf) : 0;
         if (e)
             return e;
-        at = (leaf->index + 1) * cmb_tree_fan(tree);
+        at = (leaf->index + 1) * cmb_radix_fan(tree);
     }
     return 0;
 }
@@ -179,7 +179,7 @@ static int check_leaf(checker *c, const cmb_page *leaf)
     return e;
 }
 
-static uint64_t pages_of(cmb_log *log, cmb_tree *tree)
+static uint64_t pages_of(cmb_log *log, cmb_radix *tree)
 {
     uint64_t n = 0;
     cmb_mutex_lock(&log->table_lock);

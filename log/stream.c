@@ -206,7 +206,7 @@ static int adopt_ready(cmb_log *log, const cmb_appender *s)
         int e = cmb_space_touch(log, s->segments[i].physical);
         if (e)
             return e;
-        cmb_tree_dirty(&log->table, cmb_tree_peek(&log->table, s->segments[i].segment));
+        cmb_radix_dirty(&log->table, cmb_radix_peek(&log->table, s->segments[i].segment));
     }
     return 0;
 }

@@ -20,7 +20,7 @@ static uint64_t super_check(const uint8_t *block, unsigned slot)
     return cmb_hash64(copy, sizeof copy, slot_offset(slot));
 }
 
-static void encode_root(uint8_t *p, const cmb_tree_root *root)
+static void encode_root(uint8_t *p, const cmb_radix_root *root)
 {
     cmb_put64(p, root->ref.addr);
     cmb_put64(p + 8, root->ref.check);
@@ -28,7 +28,7 @@ static void encode_root(uint8_t *p, const cmb_tree_root *root)
     cmb_put32(p + 20, root->pages);
 }
 
-static void decode_root(const uint8_t *p, cmb_tree_root *out)
+static void decode_root(const uint8_t *p, cmb_radix_root *out)
 {
     out->ref.addr = cmb_get64(p);
     out->ref.check = cmb_get64(p + 8);
@@ -103,7 +103,7 @@ static void decode_fields(const uint8_t *block, cmb_super *s)
         s->next[i] = cmb_get32(block + CMB_SUPER_AT_NEXT + 4 * i);
 }
 
-static bool root_sane(const cmb_super *s, const cmb_tree_root *root)
+static bool root_sane(const cmb_super *s, const cmb_radix_root *root)
 {
     uint64_t first = cmb_first_physical(s->params.segment_shift) << s->params.segment_shift;
     if (root->levels == 0)

@@ -8,7 +8,7 @@
 
 #include <assert.h>
 
-void cmb_tree_init(cmb_tree *tree, cmb_log *log, cmb_page_kind kind, const cmb_tree_root *root)
+void cmb_radix_init(cmb_radix *tree, cmb_log *log, cmb_page_kind kind, const cmb_radix_root *root)
 {
     memset(tree, 0, sizeof *tree);
     tree->log = log;
@@ -16,7 +16,7 @@ void cmb_tree_init(cmb_tree *tree, cmb_log *log, cmb_page_kind kind, const cmb_t
     tree->on_disk = *root;
 }
 
-void cmb_tree_free(cmb_tree *tree)
+void cmb_radix_free(cmb_radix *tree)
 {
     cmb_page *page = tree->loaded;
     while (page) {
@@ -27,7 +27,7 @@ void cmb_tree_free(cmb_tree *tree)
     tree->loaded = NULL;
 }
 
-static cmb_page *page_new(cmb_tree *tree, uint8_t level, uint64_t index, cmb_page *parent)
+static cmb_page *page_new(cmb_radix *tree, uint8_t level, uint64_t index, cmb_page *parent)
 {
     cmb_page *page = cmb_zalloc(&tree->log->alloc, sizeof *page);
     if (!page)
@@ -74,7 +74,7 @@ static int decode_table_leaf(cmb_log *log, cmb_page *page, const uint8_t *body)
     return 0;
 }
 
-static int page_check(cmb_tree *tree, const uint8_t *block, const cmb_page_ref *ref, unsigned level, uint64_t index)
+static int page_check(cmb_radix *tree, const uint8_t *block, const cmb_page_ref *ref, unsigned level, uint64_t index)
 {
     uint64_t check = cmb_hash64(block + 8, CMB_BLOCK - 8, ref->addr);
     if (cmb_get64(block) != check || check != ref->check)
@@ -87,13 +87,13 @@ static int page_check(cmb_tree *tree, const uint8_t *block, const cmb_page_ref *
     return 0;
 }
 
-static const char *tree_name(const cmb_tree *tree)
+static const char *tree_name(const cmb_radix *tree)
 {
     return tree->kind == CMB_PAGE_TABLE ? "segment table" : "state map";
 }
 
 /* Reads one page into memory. Under table_lock. */
-static int page_load(cmb_tree *tree, const cmb_page_ref *ref, unsigned level, uint64_t index, cmb_page *parent,
+static int page_load(cmb_radix *tree, const cmb_page_ref *ref, unsigned level, uint64_t index, cmb_page *parent,
                      cmb_page **out_page)
 {
     cmb_log *log = tree->log;
@@ -134,12 +134,12 @@ static uint64_t level_leaves(unsigned level)
     return n;
 }
 
-cmb_page *cmb_tree_peek(cmb_tree *tree, uint64_t index)
+cmb_page *cmb_radix_peek(cmb_radix *tree, uint64_t index)
 {
     cmb_page *page = atomic_load_explicit(&tree->root, memory_order_acquire);
     if (!page)
         return NULL;
-    uint64_t leaf = index / cmb_tree_fan(tree);
+    uint64_t leaf = index / cmb_radix_fan(tree);
     uint64_t covers = level_leaves(page->level);
     if (leaf >= covers)
         return NULL;
@@ -150,7 +150,7 @@ cmb_page *cmb_tree_peek(cmb_tree *tree, uint64_t index)
     return page;
 }
 
-static int root_load(cmb_tree *tree)
+static int root_load(cmb_radix *tree)
 {
     if (atomic_load_explicit(&tree->root, memory_order_relaxed) || !tree->on_disk.ref.addr)
         return 0;
@@ -163,7 +163,7 @@ static int root_load(cmb_tree *tree)
 }
 
 /* Makes the root high enough for `leaf`. Under table_lock. */
-static int root_grow(cmb_tree *tree, uint64_t leaf)
+static int root_grow(cmb_radix *tree, uint64_t leaf)
 {
     cmb_page *root = atomic_load_explicit(&tree->root, memory_order_relaxed);
     if (!root) {
@@ -194,7 +194,7 @@ static int root_grow(cmb_tree *tree, uint64_t leaf)
 }
 
 /* Goes down to a leaf; a missing one is made or reported as NULL. Under table_lock. */
-static int descend(cmb_tree *tree, uint64_t leaf, bool make, cmb_page **out_leaf)
+static int descend(cmb_radix *tree, uint64_t leaf, bool make, cmb_page **out_leaf)
 {
     cmb_page *page = atomic_load_explicit(&tree->root, memory_order_relaxed);
     if (!page || leaf >= level_leaves(page->level)) {
@@ -225,14 +225,14 @@ static int descend(cmb_tree *tree, uint64_t leaf, bool make, cmb_page **out_leaf
     return 0;
 }
 
-static int find_or_make(cmb_tree *tree, uint64_t index, bool make, cmb_page **out_leaf)
+static int find_or_make(cmb_radix *tree, uint64_t index, bool make, cmb_page **out_leaf)
 {
-    cmb_page *page = cmb_tree_peek(tree, index);
+    cmb_page *page = cmb_radix_peek(tree, index);
     if (page) {
         *out_leaf = page;
         return 0;
     }
-    uint64_t leaf = index / cmb_tree_fan(tree);
+    uint64_t leaf = index / cmb_radix_fan(tree);
     cmb_mutex_lock(&tree->log->table_lock);
     int e = root_load(tree);
     if (!e && make)
@@ -245,18 +245,18 @@ static int find_or_make(cmb_tree *tree, uint64_t index, bool make, cmb_page **ou
     return e;
 }
 
-int cmb_tree_find(cmb_tree *tree, uint64_t index, cmb_page **out_leaf)
+int cmb_radix_find(cmb_radix *tree, uint64_t index, cmb_page **out_leaf)
 {
     return find_or_make(tree, index, /* make= */ false, out_leaf);
 }
 
-int cmb_tree_make(cmb_tree *tree, uint64_t index, cmb_page **out_leaf)
+int cmb_radix_make(cmb_radix *tree, uint64_t index, cmb_page **out_leaf)
 {
     return find_or_make(tree, index, /* make= */ true, out_leaf);
 }
 
 /* The first leaf number >= `leaf` that a loaded page or a reference leads to; UINT64_MAX: none. */
-static int next_leaf(cmb_tree *tree, uint64_t leaf, cmb_page **out_leaf)
+static int next_leaf(cmb_radix *tree, uint64_t leaf, cmb_page **out_leaf)
 {
     cmb_page *root = atomic_load_explicit(&tree->root, memory_order_relaxed);
     *out_leaf = NULL;
@@ -286,13 +286,13 @@ static int next_leaf(cmb_tree *tree, uint64_t leaf, cmb_page **out_leaf)
     return 0;
 }
 
-int cmb_tree_next(cmb_tree *tree, uint64_t index, cmb_page **out_leaf)
+int cmb_radix_next(cmb_radix *tree, uint64_t index, cmb_page **out_leaf)
 {
     cmb_page *page = NULL;
     cmb_mutex_lock(&tree->log->table_lock);
     int e = root_load(tree);
     if (!e)
-        e = next_leaf(tree, index / cmb_tree_fan(tree), &page);
+        e = next_leaf(tree, index / cmb_radix_fan(tree), &page);
     cmb_mutex_unlock(&tree->log->table_lock);
     if (!e)
         *out_leaf = page;
@@ -301,7 +301,7 @@ int cmb_tree_next(cmb_tree *tree, uint64_t index, cmb_page **out_leaf)
 
 /* ---- writing ---- */
 
-void cmb_tree_dirty(cmb_tree *tree, cmb_page *leaf)
+void cmb_radix_dirty(cmb_radix *tree, cmb_page *leaf)
 {
     for (cmb_page *page = leaf; page && !page->dirty; page = page->parent) {
         page->dirty = true;
@@ -312,7 +312,7 @@ void cmb_tree_dirty(cmb_tree *tree, cmb_page *leaf)
 }
 
 /* false: nothing in it, so that it needs no page. */
-static bool encode_body(const cmb_tree *tree, const cmb_page *page, uint8_t *body)
+static bool encode_body(const cmb_radix *tree, const cmb_page *page, uint8_t *body)
 {
     bool any = false;
     for (unsigned i = 0; i < CMB_PAGE_FAN; i++) {
@@ -339,7 +339,7 @@ static bool encode_body(const cmb_tree *tree, const cmb_page *page, uint8_t *bod
     return any;
 }
 
-static void encode_page(cmb_tree *tree, cmb_page *page, uint64_t generation, uint64_t addr, uint8_t *block)
+static void encode_page(cmb_radix *tree, cmb_page *page, uint64_t generation, uint64_t addr, uint8_t *block)
 {
     memset(block, 0, CMB_BLOCK);
     if (page->ref.addr)
@@ -360,7 +360,7 @@ static void encode_page(cmb_tree *tree, cmb_page *page, uint64_t generation, uin
         page->parent->u.inner.refs[page->index % CMB_PAGE_FAN] = page->ref;
 }
 
-size_t cmb_tree_encode(cmb_tree *tree, uint64_t generation, const uint64_t *addresses, uint8_t *pages)
+size_t cmb_radix_encode(cmb_radix *tree, uint64_t generation, const uint64_t *addresses, uint8_t *pages)
 {
     size_t n = 0;
     cmb_mutex_lock(&tree->log->table_lock);
@@ -388,7 +388,7 @@ size_t cmb_tree_encode(cmb_tree *tree, uint64_t generation, const uint64_t *addr
 int cmb_table_find(cmb_log *log, uint64_t segment, cmb_segment **out_segment)
 {
     cmb_page *leaf;
-    int e = cmb_tree_find(&log->table, segment, &leaf);
+    int e = cmb_radix_find(&log->table, segment, &leaf);
     if (!e)
         *out_segment = leaf ? &leaf->u.segments[segment % CMB_PAGE_FAN] : NULL;
     return e;
@@ -396,14 +396,14 @@ int cmb_table_find(cmb_log *log, uint64_t segment, cmb_segment **out_segment)
 
 cmb_segment *cmb_table_at(cmb_log *log, uint64_t segment)
 {
-    cmb_page *leaf = cmb_tree_peek(&log->table, segment);
+    cmb_page *leaf = cmb_radix_peek(&log->table, segment);
     return leaf ? &leaf->u.segments[segment % CMB_PAGE_FAN] : NULL;
 }
 
 int cmb_table_make(cmb_log *log, uint64_t segment, cmb_segment **out_segment)
 {
     cmb_page *leaf;
-    int e = cmb_tree_make(&log->table, segment, &leaf);
+    int e = cmb_radix_make(&log->table, segment, &leaf);
     if (!e)
         *out_segment = &leaf->u.segments[segment % CMB_PAGE_FAN];
     return e;
@@ -411,7 +411,7 @@ int cmb_table_make(cmb_log *log, uint64_t segment, cmb_segment **out_segment)
 
 void cmb_table_set(cmb_log *log, uint64_t segment, uint64_t word, uint64_t end, uint64_t written)
 {
-    cmb_page *leaf = cmb_tree_peek(&log->table, segment);
+    cmb_page *leaf = cmb_radix_peek(&log->table, segment);
     assert(leaf);
     cmb_segment *s = &leaf->u.segments[segment % CMB_PAGE_FAN];
     uint64_t old = atomic_load_explicit(&s->word, memory_order_relaxed);
@@ -420,5 +420,5 @@ void cmb_table_set(cmb_log *log, uint64_t segment, uint64_t word, uint64_t end, 
     atomic_store_explicit(&s->word, word, memory_order_release);
     /* What no checkpoint may save makes no page dirty: opening streams needs no room for pages. */
     if ((word && !(word & CMB_WORD_OPEN)) || (old && !(old & CMB_WORD_OPEN)))
-        cmb_tree_dirty(&log->table, leaf);
+        cmb_radix_dirty(&log->table, leaf);
 }
