@@ -24,7 +24,9 @@ static inline uint32_t cmb_tree_inline_max(const cmb_tree *tree) { return tree->
 void cmb_tree_empty(const cmb_tree *tree, cmb_noderef *out_root);
 
 /* ---- out-of-line values (value.c) ---- */
-#define CMB_CHUNK_SIZE (1u << 20)
+/* Four chunks fill a frame and four frames a segment of 4 MiB: with chunks of 1 MiB the end of each frame and
+ * segment was a hole of up to a quarter. */
+#define CMB_CHUNK_SIZE (252u << 10)
 /* Writes a value that is in memory: its chunks, and their list if there are several. */
 int cmb_value_write(const cmb_tree *tree, cmb_appender *app, const void *data, uint32_t size, cmb_valref *out_ref);
 /* The same piece by piece, in any sizes; memory: one chunk and the list. */

@@ -4,7 +4,7 @@
  * nothing of trees or branches.
  *
  * The logical log only grows: a record has a 64-bit logical address for ever. It is cut into logical
- * segments of S = 2^shift bytes (2 MiB .. 64 MiB: the largest record, a 1 MiB value chunk, has to
+ * segments of S = 2^shift bytes (2 MiB .. 64 MiB: the largest record, the list of a value's chunks, has to
  * fit a frame and a frame a segment). A segment table maps logical segments to physical ones, so
  * that the device under the log is recycled while addresses stay.
  *

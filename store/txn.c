@@ -14,7 +14,7 @@
 #include <assert.h>
 
 #define DIRECT_AT ((size_t)CMB_STREAM_THRESHOLD) /* less than this the log's head takes as well */
-#define FAR_AT ((size_t)CMB_CHUNK_SIZE)          /* values above this go to the stream at once */
+#define FAR_AT ((size_t)1 << 20) /* values above this go to the stream at once */
 
 /* ---- beginning and ending ---- */
 

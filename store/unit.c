@@ -71,9 +71,7 @@ static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
         cmb_mutex_unlock(&store->unit);
     if (!error)
         error = cmb_log_checkpoint(app, f.addr, f.length, &seq);
-    else
-        cmb_append_abort(app);
-    if (error == CMB_EBUSY)
+    if (error && error != CMB_EUNKNOWN)
         cmb_append_abort(app);
     if (!error)
         show_fold(store, &f, seq);
@@ -276,11 +274,13 @@ int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq)
     }
     error = cmb_log_publish(unit->app, payload, size, &seq);
     cmb_release(&store->alloc, payload, size);
-    if (!error)
+    if (error) {
+        cmb_unit_abort(unit);
+    } else {
         show(unit, seq);
-    finish(unit);
-    if (!error)
+        finish(unit);
         *out_seq = seq;
+    }
     return cmb_store_note(store, error);
 }
 
