@@ -3,7 +3,7 @@
 
 #include "log/log.h"
 
-#define FIRST_SLOTS 16u
+#define FIRST_SLOTS   16u
 #define GRANULE_SHIFT 4u
 _Static_assert(1u << GRANULE_SHIFT == CMB_RECORD_ALIGN, "a granule is what records are aligned to");
 
@@ -20,12 +20,12 @@ typedef struct part {
 struct cmb_addrset {
     cmb_allocator alloc;
     unsigned shift;
-    part *parts;      /* open addressing by segment; slots NULL: free */
-    size_t n_parts;   /* power of two */
+    part *parts;    /* open addressing by segment; slots NULL: free */
+    size_t n_parts; /* power of two */
     size_t used;
     uint64_t count;
     size_t memory;
-    part *last;       /* most additions go where the one before went */
+    part *last; /* most additions go where the one before went */
 };
 
 static uint64_t mix(uint64_t v)

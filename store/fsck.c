@@ -14,10 +14,10 @@ typedef struct fsck {
     cmb_store *store;
     const cmb_fsck_options *options;
     cmb_fsck_result result;
-    unsigned shift;    /* of a segment */
-    cmb_mark mark;     /* STRUCTURE and above */
-    uint64_t total;    /* bytes that are to be read, as far as known */
-    uint64_t scanned;  /* bytes of frames */
+    unsigned shift;      /* of a segment */
+    cmb_mark mark;       /* STRUCTURE and above */
+    uint64_t total;      /* bytes that are to be read, as far as known */
+    uint64_t scanned;    /* bytes of frames */
     cmb_addrset *shapes; /* roots whose shape was looked at */
 } fsck;
 
@@ -56,8 +56,8 @@ static void tell_progress(fsck *f, uint64_t bytes)
 /* ---- superblocks and tables ---- */
 
 /*
- * A checkpoint that was cut off leaves invalid copies, as it should: those of the older generation's pair may be that at any time, those of
- * the newest only until something was sealed after it. What is left is damage.
+ * A checkpoint that was cut off leaves invalid copies, as it should: those of the older generation's pair may be that
+ * at any time, those of the newest only until something was sealed after it. What is left is damage.
  */
 static int check_superblocks(fsck *f)
 {
@@ -116,13 +116,14 @@ static int check_parents(fsck *f, const char *where, const cmb_commit_record *re
 static int check_ref(void *ctx, const char *name, const cmb_state *state)
 {
     fsck *f = ctx;
-    size_t prefix = strncmp(name, CMB_TAGS, sizeof CMB_TAGS - 1) == 0    ? sizeof CMB_TAGS - 1
+    size_t prefix = strncmp(name, CMB_TAGS, sizeof CMB_TAGS - 1) == 0     ? sizeof CMB_TAGS - 1
                     : strncmp(name, CMB_HEADS, sizeof CMB_HEADS - 1) == 0 ? sizeof CMB_HEADS - 1
                                                                           : 0;
     cmb_commit_record *record;
     cmb_commit_at at;
     f->result.refs++;
-    int error = prefix ? cmb_ref_name_check(name + prefix) : cmb_fail(CMB_EINVAL, "'%s' is neither a branch nor a tag", name);
+    int error =
+        prefix ? cmb_ref_name_check(name + prefix) : cmb_fail(CMB_EINVAL, "'%s' is neither a branch nor a tag", name);
     if (error)
         error = judge(f, error, "ref-name", 0, name);
     if (error || state->commit.id.size == 0)
@@ -148,7 +149,9 @@ static int check_refs(fsck *f)
 {
     int error = cmb_refs_each(f->store, "", check_ref, f);
     /* Above QUICK the mark tells of it. */
-    return is_damage(error) && f->options->level > CMB_FSCK_QUICK ? 0 : judge(f, error, "refs-unreadable", 0, "branches and tags from there on");
+    return is_damage(error) && f->options->level > CMB_FSCK_QUICK
+               ? 0
+               : judge(f, error, "refs-unreadable", 0, "branches and tags from there on");
 }
 
 /* ---- trees ---- */
@@ -166,7 +169,8 @@ static void mark_progress(void *ctx, uint64_t bytes)
 static int check_trees(fsck *f)
 {
     bool full = f->options->level == CMB_FSCK_FULL;
-    cmb_mark_options options = {.read_leaves = full, .verify_values = full, .damage = mark_damage, .progress = mark_progress, .ctx = f};
+    cmb_mark_options options = {
+        .read_leaves = full, .verify_values = full, .damage = mark_damage, .progress = mark_progress, .ctx = f};
     int error = cmb_mark_store(f->store, &options, &f->mark);
     if (error)
         return error;
@@ -226,8 +230,9 @@ static int scan_event(void *ctx, const cmb_scan_event *event)
     if (!event->error)
         return 0;
     bool record = event->addr != event->frame_addr;
-    const char *where = reaches(f, event->addr) ? "records that are in use: findings about nodes, values or commits name them"
-                                                : "nothing that is in use";
+    const char *where = reaches(f, event->addr)
+                            ? "records that are in use: findings about nodes, values or commits name them"
+                            : "nothing that is in use";
     return judge(f, event->error, record ? "record-damaged" : "frame-damaged", event->addr, where);
 }
 

@@ -11,15 +11,15 @@ typedef struct walk {
     cmb_store *store;
     const cmb_mark_options *options;
     cmb_mark *mark;
-    cmb_addrset *hurt;   /* nodes above damage that was reported, and what was damaged */
+    cmb_addrset *hurt;     /* nodes above damage that was reported, and what was damaged */
     char label[LABEL_MAX]; /* whose tree this is */
-    bool is_ref;         /* a branch's or tag's: told when it shares damage; commits are only counted */
+    bool is_ref;           /* a branch's or tag's: told when it shares damage; commits are only counted */
     bool is_table;
-    unsigned top;        /* level of the present root */
+    unsigned top;                      /* level of the present root */
     uint64_t path[CMB_LEVEL_MAX + 1u]; /* addresses from the root down to where the walk is, by level */
     uint64_t hurt_commits;
-    bool shares;         /* this commit's tree reaches damage that was reported before */
-    uint64_t told;       /* bytes at the last progress */
+    bool shares;   /* this commit's tree reaches damage that was reported before */
+    uint64_t told; /* bytes at the last progress */
     uint8_t key[CMB_KEY_MAX];
 } walk;
 
@@ -201,8 +201,8 @@ static int mark_tree(walk *w, const cmb_noderef *root)
 
 static int mark_tables(walk *w)
 {
-    static const char *const names[CMB_TABLES] = {[CMB_TABLE_REFS] = "the table of branches and tags",
-                                                  [CMB_TABLE_COMMITS] = "the index of commits"};
+    static const char *const names[CMB_TABLES] = {
+        [CMB_TABLE_REFS] = "the table of branches and tags", [CMB_TABLE_COMMITS] = "the index of commits"};
     uint64_t addr;
     uint32_t length;
     bool added;
@@ -231,7 +231,8 @@ static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *know
     if (error)
         return tell(w, "commit-damaged", error, at->addr, w->label);
     if (known && !cmb_name_equal(&known->name, &record->root.name)) {
-        error = cmb_fail(CMB_ECORRUPT, "%s says another content than its commit at %llu", w->label, (unsigned long long)at->addr);
+        error = cmb_fail(CMB_ECORRUPT, "%s says another content than its commit at %llu", w->label,
+                         (unsigned long long)at->addr);
         error = tell(w, "ref-mismatch", error, at->addr, w->label);
     }
     if (!error && (!known || known->addr != record->root.addr))

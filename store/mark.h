@@ -17,10 +17,10 @@ typedef struct cmb_tally {
 
 /* What was found to be damaged. All pointers live during the call. */
 typedef struct cmb_damage {
-    const char *code;   /* stable: inspect.h */
-    int error;          /* the detail text is the thread's */
-    uint64_t addr;      /* 0: none */
-    const char *where;  /* refs or commits and keys that it hurts */
+    const char *code;  /* stable: inspect.h */
+    int error;         /* the detail text is the thread's */
+    uint64_t addr;     /* 0: none */
+    const char *where; /* refs or commits and keys that it hurts */
 } cmb_damage;
 
 typedef struct cmb_mark_options {

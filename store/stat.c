@@ -66,7 +66,8 @@ static void fill_from_mark(cmb_stat *stat, const cmb_mark *m)
     stat->height = m->height;
 }
 
-int cmb_stat_store(cmb_store *store, cmb_stat *out_stat, int (*on_segment)(void *ctx, const cmb_segment_stat *segment), void *ctx)
+int cmb_stat_store(cmb_store *store, cmb_stat *out_stat, int (*on_segment)(void *ctx, const cmb_segment_stat *segment),
+                   void *ctx)
 {
     cmb_log_stats log;
     cmb_mark mark;

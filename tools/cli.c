@@ -238,7 +238,8 @@ void cli_help(FILE *out, const cli_command *command)
 void cli_help_all(FILE *out)
 {
     fputs("cambium: a copy-on-write B-tree with branches, commits and history, in one image\n\n"
-          "Usage:\n  cambium COMMAND IMAGE [OPERAND...] [OPTION...]\n\nCommands:\n", out);
+          "Usage:\n  cambium COMMAND IMAGE [OPERAND...] [OPTION...]\n\nCommands:\n",
+          out);
     for (const cli_command *const *c = cli_commands; *c; c++)
         fprintf(out, "  %-10s %s\n", (*c)->name, (*c)->summary);
     fputs("\nOptions:\n"
@@ -254,7 +255,8 @@ void cli_help_all(FILE *out)
           "  cambium put data.cmb greeting 'hello, world' -m 'first ring'\n"
           "  cambium get data.cmb greeting\n"
           "  mdb_dump -n old.mdb | cambium load data.cmb -m 'moved from LMDB'\n"
-          "  cambium log data.cmb\n", out);
+          "  cambium log data.cmb\n",
+          out);
     print_statuses(out, cli_statuses);
     fputs("\ncambium fsck has exit statuses of its own: see cambium fsck --help.\n", out);
 }

@@ -15,21 +15,22 @@
 
 /* Exit statuses: X(name, status, text). The only place: the enum, `cambium --help` and, held to it by a test, the
  * manual. fsck has its own, as fsck(8). */
-#define CLI_STATUS_LIST(X)                                                                                        \
-    X(OK, 0, "done")                                                                                              \
-    X(NOT_FOUND, 1, "no such key, branch, tag or commit; or a difference was found")                              \
-    X(USAGE, 2, "wrong usage: an unknown option, a missing operand, a malformed name or revision")                \
-    X(IMAGE, 3, "the image or its device: missing, foreign, damaged, unreadable, full; or no memory")             \
-    X(INPUT, 4, "malformed or unreadable input; the image is as it was")                                          \
-    X(BUSY, 5, "in use, or changed by someone else meanwhile; the image is as it was, try again")                 \
-    X(EXISTS, 6, "it exists already; the image is as it was")                                                     \
-    X(OUTPUT, 7, "the output could not be written; a closed pipe says so by this status alone")                   \
-    X(UNKNOWN, 8, "outcome unknown: the device failed while the change was being made durable; look before trying again")
-#define CLI_FSCK_STATUS_LIST(X)                                                                                   \
-    X(CLEAN, 0, "no damage was found")                                                                            \
-    X(REPAIRED, 1, "damage was repaired: never, fsck changes nothing")                                            \
-    X(DAMAGED, 4, "damage was found and is left as it is")                                                        \
-    X(NOT_RUN, 8, "the check could not run to its end: a missing or foreign file, no permission, no memory")      \
+#define CLI_STATUS_LIST(X)                                                                                             \
+    X(OK, 0, "done")                                                                                                   \
+    X(NOT_FOUND, 1, "no such key, branch, tag or commit; or a difference was found")                                   \
+    X(USAGE, 2, "wrong usage: an unknown option, a missing operand, a malformed name or revision")                     \
+    X(IMAGE, 3, "the image or its device: missing, foreign, damaged, unreadable, full; or no memory")                  \
+    X(INPUT, 4, "malformed or unreadable input; the image is as it was")                                               \
+    X(BUSY, 5, "in use, or changed by someone else meanwhile; the image is as it was, try again")                      \
+    X(EXISTS, 6, "it exists already; the image is as it was")                                                          \
+    X(OUTPUT, 7, "the output could not be written; a closed pipe says so by this status alone")                        \
+    X(UNKNOWN, 8,                                                                                                      \
+      "outcome unknown: the device failed while the change was being made durable; look before trying again")
+#define CLI_FSCK_STATUS_LIST(X)                                                                                        \
+    X(CLEAN, 0, "no damage was found")                                                                                 \
+    X(REPAIRED, 1, "damage was repaired: never, fsck changes nothing")                                                 \
+    X(DAMAGED, 4, "damage was found and is left as it is")                                                             \
+    X(NOT_RUN, 8, "the check could not run to its end: a missing or foreign file, no permission, no memory")           \
     X(USAGE, 16, "wrong usage")
 
 enum {
@@ -37,7 +38,7 @@ enum {
     CLI_STATUS_LIST(CLI_STATUS_ENUM)
 #undef CLI_STATUS_ENUM
 #define CLI_STATUS_ENUM(name, status, text) CLI_FSCK_##name = (status),
-    CLI_FSCK_STATUS_LIST(CLI_STATUS_ENUM)
+        CLI_FSCK_STATUS_LIST(CLI_STATUS_ENUM)
 #undef CLI_STATUS_ENUM
 };
 typedef struct cli_status_text {
@@ -58,13 +59,13 @@ typedef struct cli_option {
 typedef struct cli cli;
 typedef struct cli_command {
     const char *name;
-    const char *summary;   /* one line, without a full stop */
-    const char *synopsis;  /* lines, each what follows "cambium" */
-    const char *details;   /* lines, or NULL */
-    const char *examples;  /* lines, each a command */
+    const char *summary;  /* one line, without a full stop */
+    const char *synopsis; /* lines, each what follows "cambium" */
+    const char *details;  /* lines, or NULL */
+    const char *examples; /* lines, each a command */
     const cli_option *options;
     size_t option_count;
-    int min_operands, max_operands; /* -1: any number */
+    int min_operands, max_operands;  /* -1: any number */
     const cli_status_text *statuses; /* NULL: the common ones */
     int usage_status;
     int (*run)(cli *c); /* returns the exit status */
@@ -88,15 +89,24 @@ void cli_help(FILE *out, const cli_command *command);
 void cli_help_all(FILE *out);
 
 /* ---- in commands ---- */
-static inline bool cli_has(const cli *c, int option) { return c->given[option]; }
+static inline bool cli_has(const cli *c, int option)
+{
+    return c->given[option];
+}
 /* The option's argument, else `otherwise`. */
 static inline const char *cli_value(const cli *c, int option, const char *otherwise)
 {
     return c->given[option] ? c->values[option] : otherwise;
 }
-static inline const char *cli_image(const cli *c) { return c->operands[0]; }
+static inline const char *cli_image(const cli *c)
+{
+    return c->operands[0];
+}
 /* The operand, or NULL if there are fewer. */
-static inline const char *cli_operand(const cli *c, int i) { return i < c->operand_count ? c->operands[i] : NULL; }
+static inline const char *cli_operand(const cli *c, int i)
+{
+    return i < c->operand_count ? c->operands[i] : NULL;
+}
 /* Numbers; false after a message: return the command's usage status. *out stays as it is if the option is not given. */
 bool cli_u64(const cli *c, int option, uint64_t *out);
 bool cli_size(const cli *c, int option, uint64_t *out);
@@ -115,7 +125,8 @@ int cli_status(int error);
  * CMB_KEY_MAX bytes, or to text. */
 bool cli_key(const cli *c, const char *text, bool hex, uint8_t *room, cmb_bytes *out_key);
 
-/* The same for an image that could not be opened: a missing one is no missing key, a bad device name no bad revision. */
+/* The same for an image that could not be opened: a missing one is no missing key, a bad device name no bad revision.
+ */
 int cli_fail_open(const char *image, int error);
 /* Opens the image named by the first operand; 0, or an exit status after a message. */
 int cli_open(const cli *c, bool writable, cmb_store **out_store);
@@ -130,7 +141,10 @@ const cmb_commit_info *cli_commit_info(const cli *c, int message, int author, cm
 int cli_commit(cmb_txn *txn, const cmb_commit_info *info, cmb_rev *out_rev);
 
 /* Could all that was written to the stream so far be written? To stop long outputs early. */
-static inline bool cli_output_ok(FILE *out) { return !ferror(out); }
+static inline bool cli_output_ok(FILE *out)
+{
+    return !ferror(out);
+}
 /* Flushes standard output; a failure becomes the status if that was 0. Silent for a closed pipe. */
 int cli_end_output(int status);
 /* A file for output: `path`, NULL or "-" for standard output. NULL after a message. */

@@ -79,9 +79,10 @@ static void show_result(const check *k, const cmb_fsck_result *r)
     }
     text_buf refs, commits, nodes, leaves, values, bytes, rate;
     printf("%s: %s: %s refs, %s commits, %s inner nodes, %s leaves, %s large values; %s read in %.2f s, %s\n",
-           cli_image(k->c), r->findings ? "DAMAGED" : "clean", text_count(&refs, r->refs), text_count(&commits, r->commits),
-           text_count(&nodes, r->nodes), text_count(&leaves, r->leaves), text_count(&values, r->values),
-           text_size(&bytes, r->bytes), (double)elapsed / 1e9, text_rate(&rate, r->bytes, elapsed));
+           cli_image(k->c), r->findings ? "DAMAGED" : "clean", text_count(&refs, r->refs),
+           text_count(&commits, r->commits), text_count(&nodes, r->nodes), text_count(&leaves, r->leaves),
+           text_count(&values, r->values), text_size(&bytes, r->bytes), (double)elapsed / 1e9,
+           text_rate(&rate, r->bytes, elapsed));
 }
 
 /* The image did not even open: damage is a finding, anything else means that nothing was checked. */
@@ -131,7 +132,9 @@ static int run(cli *c)
     if (cli_has(c, QUICK) + cli_has(c, STRUCTURE) + cli_has(c, FULL) > 1)
         return cli_usage(c, "--quick, --structure and --full: give one of them");
     progress_begin(&k.progress, "fsck");
-    int status = check_image(&k, cli_has(c, QUICK) ? CMB_FSCK_QUICK : cli_has(c, FULL) ? CMB_FSCK_FULL : CMB_FSCK_STRUCTURE);
+    int status = check_image(&k, cli_has(c, QUICK)  ? CMB_FSCK_QUICK
+                                 : cli_has(c, FULL) ? CMB_FSCK_FULL
+                                                    : CMB_FSCK_STRUCTURE);
     return cli_end_output(status) == CLI_OUTPUT ? CLI_FSCK_NOT_RUN : status;
 }
 

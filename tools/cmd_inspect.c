@@ -15,7 +15,7 @@ static const cli_option options[] = {
 
 static const struct view {
     const char *name;
-    int min, max; /* operands, image and view included; max -1: any number */
+    int min, max;     /* operands, image and view included; max -1: any number */
     unsigned options; /* bits by index */
     int (*run)(const cli *c);
 } views[] = {

@@ -38,7 +38,8 @@ static int show(const cli *c, const char *name, const cmb_rev *rev)
     if (rev->working)
         return cli_say(CLI_NOT_FOUND, cli_image(c),
                        "%s: %s stands on one; '%s~1' is the commit below it, '%s^{root}' names its content, "
-                       "a write with -m makes a commit", cmb_strerror(CMB_EWORKING), name, name, name);
+                       "a write with -m makes a commit",
+                       cmb_strerror(CMB_EWORKING), name, name, name);
     if (rev->commit.size == 0)
         return cli_say(CLI_NOT_FOUND, cli_image(c), "%s: %s has no commit yet; '%s^{root}' names its content",
                        cmb_strerror(CMB_ENOTFOUND), name, name);

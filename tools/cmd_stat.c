@@ -36,8 +36,8 @@ static int show_segment(void *ctx, const cmb_segment_stat *segment)
     if (l->count++ == 0)
         printf("%10s %10s  %-9s %12s %12s %7s\n", "logical", "physical", "kind", "used", "live", "live %");
     text_buf used, live;
-    printf("%10" PRIu64 " %10" PRIu64 "  %-9s %12s %12s %6.1f%%%s\n", segment->logical, segment->physical, segment->kind,
-           text_size(&used, segment->used_bytes), text_size(&live, segment->live_bytes),
+    printf("%10" PRIu64 " %10" PRIu64 "  %-9s %12s %12s %6.1f%%%s\n", segment->logical, segment->physical,
+           segment->kind, text_size(&used, segment->used_bytes), text_size(&live, segment->live_bytes),
            segment->used_bytes ? 100.0 * (double)segment->live_bytes / (double)segment->used_bytes : 0.0,
            segment->head ? " head" : "");
     return 0;
@@ -93,11 +93,12 @@ static void print_stat(const char *image, const cmb_stat *s, const cmb_store_inf
     text_buf a, b, d;
     printf("image          %s (%s)\n", image, info->device);
     printf("uuid           %s\n", text_hex(&a, info->uuid, sizeof(info->uuid)));
-    printf("parameters     node size %" PRIu32 ", hash xxh3, seed %" PRIx64 ", segments of %s\n", info->node_size, info->seed,
-           text_size(&a, s->segment_bytes));
+    printf("parameters     node size %" PRIu32 ", hash xxh3, seed %" PRIx64 ", segments of %s\n", info->node_size,
+           info->seed, text_size(&a, s->segment_bytes));
     printf("refs           %s branches, %s tags, %s commits\n", text_count(&a, s->branches), text_count(&b, s->tags),
            text_count(&d, s->commits));
-    printf("entries        %s in all contents together, shared ones once; height %u\n", text_count(&a, s->entries), s->height);
+    printf("entries        %s in all contents together, shared ones once; height %u\n", text_count(&a, s->entries),
+           s->height);
     printf("live bytes     %s\n", text_size(&a, s->live_bytes));
     print_part("leaves", s->leaves, s->leaf_bytes);
     print_part("inner nodes", s->nodes, s->node_bytes);
@@ -108,7 +109,8 @@ static void print_stat(const char *image, const cmb_stat *s, const cmb_store_inf
     printf("image bytes    %s%s\n", text_size(&a, s->image_bytes), info->fixed_size ? ", fixed" : ", grows");
     printf("amplification  %.2f image bytes a live byte\n", amplification(s));
     printf("segments       %s live, %s free, %" PRIu64 " quarantined, %" PRIu64 " of metadata\n",
-           text_count(&a, s->segments_live), text_count(&b, s->segments_free), s->segments_quarantined, s->segments_meta);
+           text_count(&a, s->segments_live), text_count(&b, s->segments_free), s->segments_quarantined,
+           s->segments_meta);
 }
 
 static int stat_store(const cli *c, cmb_store *store)

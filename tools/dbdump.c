@@ -59,7 +59,8 @@ static int header_property(dbdump_reader *r, uint64_t line, const char *text)
             return unexpected(r->pairs.in, line, "keys=1", text);
     } else if (IS("duplicates") || IS("dupsort") || IS("dupfixed") || IS("integerdup") || IS("reversedup")) {
         if (strcmp(value, "0") != 0)
-            return input_syntax(r->pairs.in, line, "%.*s=%.16s: this database has several values a key, here a key has one",
+            return input_syntax(r->pairs.in, line,
+                                "%.*s=%.16s: this database has several values a key, here a key has one",
                                 (int)name_size, text, value);
     } else if (IS("VERSION")) {
         return unexpected(r->pairs.in, line, "HEADER=END", text);
@@ -154,7 +155,8 @@ static int line_bytes(dbdump_reader *r, uint8_t *out, size_t size, size_t *out_r
         if (c == '\n')
             break;
         if (c < 0)
-            return input_syntax(in, in->line, "expected the end of the line and DATA=END, found the end: the input is cut short");
+            return input_syntax(in, in->line,
+                                "expected the end of the line and DATA=END, found the end: the input is cut short");
         if (r->format == DBDUMP_PRINT && c != '\\') {
             out[n++] = (uint8_t)c;
             continue;
@@ -186,8 +188,9 @@ static int read_key(pairs *p, uint8_t *key, size_t *out_size)
             return input_syntax(in, p->line, "an empty key");
         if (input_peek(in) != ' ') {
             char found[16];
-            return input_syntax(in, in->line, "expected the value of the key in line %" PRIu64 ", which begins with a blank, found %s",
-                                p->line, input_describe(input_peek(in), found));
+            return input_syntax(
+                in, in->line, "expected the value of the key in line %" PRIu64 ", which begins with a blank, found %s",
+                p->line, input_describe(input_peek(in), found));
         }
         input_byte(in);
         r->in_value = true;

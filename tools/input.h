@@ -17,11 +17,11 @@
 typedef struct input {
     const char *name; /* for messages: the path, or "standard input" */
     int fd;
-    bool owned;       /* fd is closed in the end */
-    int error;        /* CMB_E… of a failed read; the input then ends */
-    uint64_t line;    /* of the next byte, from 1 */
-    uint64_t offset;  /* bytes that were read from the file */
-    size_t at, end;   /* of the buffer */
+    bool owned;      /* fd is closed in the end */
+    int error;       /* CMB_E… of a failed read; the input then ends */
+    uint64_t line;   /* of the next byte, from 1 */
+    uint64_t offset; /* bytes that were read from the file */
+    size_t at, end;  /* of the buffer */
     uint8_t buffer[INPUT_BUFFER];
 } input;
 

@@ -48,7 +48,8 @@ int inspect_super(const cli *c)
             printf("%s%s", slot > 0 ? "\n" : "", lines);
     }
     cmb_device_close(dev);
-    return valid_slots > 0 ? CLI_OK : cli_say(CLI_IMAGE, cli_image(c), "%s: no valid superblock", cmb_strerror(CMB_ENOTIMAGE));
+    return valid_slots > 0 ? CLI_OK
+                           : cli_say(CLI_IMAGE, cli_image(c), "%s: no valid superblock", cmb_strerror(CMB_ENOTIMAGE));
 }
 
 /* ---- the log without the store ---- */
@@ -119,8 +120,8 @@ int inspect_segments(const cli *c)
     cmb_log_get_stats(image.log, &stats);
     if (!cli_has(c, INSPECT_JSON)) {
         text_buf size;
-        printf("segments of %s; free %" PRIu64 ", live %" PRIu64 ", quarantined %" PRIu64 "\n", text_size(&size, stats.segment_size),
-               stats.segments[CMB_SEG_FREE], stats.segments[CMB_SEG_LIVE],
+        printf("segments of %s; free %" PRIu64 ", live %" PRIu64 ", quarantined %" PRIu64 "\n",
+               text_size(&size, stats.segment_size), stats.segments[CMB_SEG_FREE], stats.segments[CMB_SEG_LIVE],
                stats.segments[CMB_SEG_QUARANTINE1] + stats.segments[CMB_SEG_QUARANTINE2]);
         printf("%10s %10s  %-9s %12s\n", "logical", "physical", "kind", "used");
     }
@@ -135,8 +136,8 @@ int inspect_segments(const cli *c)
 const char *inspect_kind_name(unsigned kind)
 {
     static const char *const names[] = {
-        [CMB_RECORD_LEAF] = "leaf",     [CMB_RECORD_NODE] = "node",     [CMB_RECORD_CHUNK] = "chunk",
-        [CMB_RECORD_CHUNKS] = "chunks", [CMB_RECORD_COMMIT] = "commit", [CMB_RECORD_EDITS] = "edits",
+        [CMB_RECORD_LEAF] = "leaf",     [CMB_RECORD_NODE] = "node",         [CMB_RECORD_CHUNK] = "chunk",
+        [CMB_RECORD_CHUNKS] = "chunks", [CMB_RECORD_COMMIT] = "commit",     [CMB_RECORD_EDITS] = "edits",
         [CMB_RECORD_ROOT] = "root",     [CMB_RECORD_SEGMENTS] = "segments",
     };
     return kind < CMB_COUNTOF(names) && names[kind] ? names[kind] : "unknown";
@@ -155,8 +156,11 @@ static const char *frame_flags(uint32_t flags, char out[64])
     static const struct {
         uint32_t bit;
         const char *name;
-    } names[] = {{CMB_FRAME_FIRST, "first"}, {CMB_FRAME_LAST, "last"}, {CMB_FRAME_STREAM, "stream"},
-                 {CMB_FRAME_SEAL, "seal"}, {CMB_FRAME_EPOCH, "epoch"}};
+    } names[] = {{CMB_FRAME_FIRST, "first"},
+                 {CMB_FRAME_LAST, "last"},
+                 {CMB_FRAME_STREAM, "stream"},
+                 {CMB_FRAME_SEAL, "seal"},
+                 {CMB_FRAME_EPOCH, "epoch"}};
     out[0] = '\0';
     for (size_t i = 0; i < CMB_COUNTOF(names); i++) {
         size_t n = strlen(out);
@@ -204,8 +208,8 @@ static int show_event(void *ctx, const cmb_scan_event *e)
     else if (e->record)
         printf("  %-8s %" PRIu64 " length %" PRIu32 "\n", inspect_kind_name(e->kind), e->addr, e->length);
     else
-        printf("frame    %" PRIu64 " length %" PRIu32 " seq %" PRIu64 " durable %" PRIu64 " epoch %016" PRIx64 " %s\n", e->frame_addr,
-               e->frame_length, e->seq, e->durable_seq, e->epoch, frame_flags(e->flags, flags));
+        printf("frame    %" PRIu64 " length %" PRIu32 " seq %" PRIu64 " durable %" PRIu64 " epoch %016" PRIx64 " %s\n",
+               e->frame_addr, e->frame_length, e->seq, e->durable_seq, e->epoch, frame_flags(e->flags, flags));
     return cli_output_ok(stdout) ? 0 : CMB_ESTOPPED;
 }
 
@@ -235,7 +239,8 @@ int inspect_log(const cli *c)
     if (rc && rc != CMB_ESTOPPED)
         status = cli_fail(c, rc);
     else if (f.segment != UINT64_MAX && !f.found)
-        status = cli_say(CLI_NOT_FOUND, cli_image(c), "%s: no logical segment %" PRIu64, cmb_strerror(CMB_ENOTFOUND), f.segment);
+        status = cli_say(CLI_NOT_FOUND, cli_image(c), "%s: no logical segment %" PRIu64, cmb_strerror(CMB_ENOTFOUND),
+                         f.segment);
     else
         status = f.damaged ? CLI_IMAGE : CLI_OK;
     inspect_close(&image);

@@ -14,7 +14,7 @@ typedef struct picture {
     const cli *c;
     cmb_addrset *seen; /* nodes that stand in the picture: shared ones once */
     unsigned root_level;
-    uint64_t depth;    /* levels to show */
+    uint64_t depth; /* levels to show */
     uint64_t damaged;
 } picture;
 
@@ -63,8 +63,8 @@ static void show_line(const picture *p, const cmb_noderef *ref, const cmb_node *
         printf(" level %u", ref->level);
     if (ref->level && node)
         printf(" children %" PRIu32, node->count);
-    printf(" entries %" PRIu64 " length %" PRIu32 "%s%s%s\n", ref->count, ref->length, ref->out_of_line ? " large-values" : "",
-           ref->cut ? " cut" : "", shared ? " (shown above)" : "");
+    printf(" entries %" PRIu64 " length %" PRIu32 "%s%s%s\n", ref->count, ref->length,
+           ref->out_of_line ? " large-values" : "", ref->cut ? " cut" : "", shared ? " (shown above)" : "");
 }
 
 static int show_node(void *ctx, const cmb_noderef *ref, const cmb_node *node)
@@ -95,7 +95,8 @@ static int show_damage(void *ctx, const cmb_noderef *ref, int error, const uint8
     if (cli_has(p->c, INSPECT_DOT))
         printf("  n%" PRIu64 " [label=\"DAMAGED\", color=red];\n", ref->addr);
     cli_say(0, cli_image(p->c), "%s: %s; keys \"%s\" to \"%s\"", cmb_strerror(error), detail,
-            text_field_of(first, sizeof(first), first_key, first_size), text_field_of(last, sizeof(last), last_key, last_size));
+            text_field_of(first, sizeof(first), first_key, first_size),
+            text_field_of(last, sizeof(last), last_key, last_size));
     return 0;
 }
 
@@ -167,7 +168,8 @@ static void show_leaf_entry(const cmb_node *node, uint32_t i)
     if (cmb_node_is_out_of_line(node, i)) {
         cmb_valref v;
         cmb_node_valref(node, i, &v);
-        printf("\t%" PRIu32 " bytes at %" PRIu64 " length %" PRIu32 " %s\n", v.size, v.addr, v.length, text_name(&name, &v.name, 12));
+        printf("\t%" PRIu32 " bytes at %" PRIu64 " length %" PRIu32 " %s\n", v.size, v.addr, v.length,
+               text_name(&name, &v.name, 12));
         return;
     }
     cmb_bytes value = cmb_node_value(node, i);
@@ -188,8 +190,8 @@ static void show_entries(const cmb_node *node)
         }
         cmb_noderef child;
         cmb_node_child(node, i, &child);
-        printf("\t%s %" PRIu64 " length %" PRIu32 " entries %" PRIu64 " %s%s\n", child.level ? "node" : "leaf", child.addr, child.length,
-               child.count, text_name(&name, &child.name, 12), child.cut ? " cut" : "");
+        printf("\t%s %" PRIu64 " length %" PRIu32 " entries %" PRIu64 " %s%s\n", child.level ? "node" : "leaf",
+               child.addr, child.length, child.count, text_name(&name, &child.name, 12), child.cut ? " cut" : "");
     }
 }
 
@@ -201,17 +203,24 @@ static int show_as_node(const cli *c, const cmb_image_params *params, const uint
     cmb_node node;
     text_buf name;
     if (length < CMB_NODE_HEADER || body > length - 16)
-        return cli_say(CLI_IMAGE, cli_image(c), "node at %" PRIu64 ": a body of %" PRIu32 " bytes in a record of %" PRIu32, addr, body, length);
-    cmb_noderef ref = {.addr = addr, .length = length, .count = cmb_get64(record + 24), .level = record[22],
+        return cli_say(CLI_IMAGE, cli_image(c),
+                       "node at %" PRIu64 ": a body of %" PRIu32 " bytes in a record of %" PRIu32, addr, body, length);
+    cmb_noderef ref = {.addr = addr,
+                       .length = length,
+                       .count = cmb_get64(record + 24),
+                       .level = record[22],
                        .out_of_line = record[23] & CMB_NODE_OUT_OF_LINE};
     cmb_hash_name(hash, record + 16, body, &ref.name);
     int rc = cmb_node_verify(hash, record, &ref);
     if (rc)
         return cli_fail(c, rc);
     cmb_node_open(hash, record, &node);
-    printf("name     %s\nlevel    %u\nentries  %" PRIu64 "\ncount    %" PRIu32 "\nbody     %" PRIu32 " bytes\nflags   %s%s%s%s%s\nprefix   ",
-           text_name(&name, &ref.name, 0), node.level, ref.count, node.count, body, node.flags & CMB_NODE_OUT_OF_LINE ? " out-of-line" : "",
-           node.flags & CMB_NODE_FIXED_KEYS ? " fixed-keys" : "", node.flags & CMB_NODE_FIXED_VALUES ? " fixed-values" : "",
+    printf("name     %s\nlevel    %u\nentries  %" PRIu64 "\ncount    %" PRIu32 "\nbody     %" PRIu32
+           " bytes\nflags   %s%s%s%s%s\nprefix   ",
+           text_name(&name, &ref.name, 0), node.level, ref.count, node.count, body,
+           node.flags & CMB_NODE_OUT_OF_LINE ? " out-of-line" : "",
+           node.flags & CMB_NODE_FIXED_KEYS ? " fixed-keys" : "",
+           node.flags & CMB_NODE_FIXED_VALUES ? " fixed-values" : "",
            node.flags & CMB_NODE_SHORT_KEYS ? " short-keys" : "", node.flags & CMB_NODE_WIDE ? " wide" : "");
     text_print_field(stdout, node.prefix, node.prefix_size);
     putchar('\n');
@@ -241,7 +250,8 @@ static int show_record(const cli *c, const inspect_image *image, uint64_t addr)
     uint32_t length = cmb_record_length(header);
     uint8_t kind = cmb_record_kind_of(header);
     if (length < CMB_RECORD_HEADER || length > CMB_RECORD_MAX)
-        return cli_say(CLI_IMAGE, cli_image(c), "no record begins at %" PRIu64 ": its length would be %" PRIu32, addr, length);
+        return cli_say(CLI_IMAGE, cli_image(c), "no record begins at %" PRIu64 ": its length would be %" PRIu32, addr,
+                       length);
     cmb_allocator alloc = cmb_allocator_or_default(NULL);
     uint8_t *record = cmb_alloc(&alloc, length);
     rc = record ? cmb_log_read(image->log, NULL, addr, length, record) : CMB_ENOMEM;

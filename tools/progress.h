@@ -8,7 +8,7 @@
 
 typedef struct progress {
     const char *what;
-    bool on;        /* standard error is a terminal */
+    bool on; /* standard error is a terminal */
     bool shown;
     uint64_t begun, next; /* nanoseconds */
     unsigned calls;

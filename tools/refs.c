@@ -122,7 +122,8 @@ typedef struct verb {
     int min, max; /* operands, image and verb included */
 } verb;
 enum { LIST, CREATE, SET, DELETE };
-static const verb verbs[] = {[LIST] = {"list", 1, 2}, [CREATE] = {"create", 3, 4}, [SET] = {"set", 4, 4}, [DELETE] = {"delete", 3, 3}};
+static const verb verbs[] = {
+    [LIST] = {"list", 1, 2}, [CREATE] = {"create", 3, 4}, [SET] = {"set", 4, 4}, [DELETE] = {"delete", 3, 3}};
 
 static int find_verb(const cli *c)
 {
@@ -142,7 +143,7 @@ static int change(const cli *c, cmb_store *store, const refs_ops *ops, int what)
     const char *rev = cli_operand(c, 3);
     int rc = cmb_ref_name_check(name);
     if (rc == 0 && what == DELETE)
-        rc = ops->delete(store, name);
+        rc = ops->delete (store, name);
     else if (rc == 0 && what == SET)
         rc = ops->set(store, name, rev);
     else if (rc == 0)
@@ -157,7 +158,8 @@ int refs_run(const cli *c, const refs_ops *ops)
     if (what < 0)
         return cli_usage(c, "neither list, create, set nor delete: %s", cli_operand(c, 1));
     if (c->operand_count < verbs[what].min || c->operand_count > verbs[what].max)
-        return cli_usage(c, "%s: too %s operands", verbs[what].name, c->operand_count < verbs[what].min ? "few" : "many");
+        return cli_usage(c, "%s: too %s operands", verbs[what].name,
+                         c->operand_count < verbs[what].min ? "few" : "many");
     if (cli_has(c, REFS_EMPTY) && (what != CREATE || cli_operand(c, 3)))
         return cli_usage(c, "--empty goes with create and without a REV");
     if (cli_has(c, REFS_JSON) && what != LIST)

@@ -18,12 +18,13 @@ typedef struct text_buf {
     char s[80];
 } text_buf;
 
-const char *text_size(text_buf *t, uint64_t bytes);  /* "512 B", "1.5 GiB" */
-const char *text_count(text_buf *t, uint64_t n);     /* "1,234,567" */
+const char *text_size(text_buf *t, uint64_t bytes);                       /* "512 B", "1.5 GiB" */
+const char *text_count(text_buf *t, uint64_t n);                          /* "1,234,567" */
 const char *text_rate(text_buf *t, uint64_t bytes, uint64_t nanoseconds); /* "45.1 MiB/s" */
 const char *text_time(text_buf *t, int64_t microseconds); /* since 1970 UTC, as "2026-11-22T10:00:00Z" */
-const char *text_name(text_buf *t, const cmb_name *name, unsigned digits); /* hexadecimal, 0: all of it; "-" if there is none */
-const char *text_hex(text_buf *t, const void *data, size_t size);          /* at most 32 bytes */
+const char *text_name(text_buf *t, const cmb_name *name,
+                      unsigned digits);                           /* hexadecimal, 0: all of it; "-" if there is none */
+const char *text_hex(text_buf *t, const void *data, size_t size); /* at most 32 bytes */
 
 /* A number, and one with K, M, G or T (1024 each) behind it. False: not one, or it does not fit. */
 bool text_parse_u64(const char *s, uint64_t *out_value);

@@ -14,13 +14,15 @@ static int escaped_byte(input *in, uint8_t *out)
         return 0;
     }
     if (c != 'x')
-        return input_syntax(in, in->line, "expected t, n, x or a backslash after a backslash, found %s", input_describe(c, found));
+        return input_syntax(in, in->line, "expected t, n, x or a backslash after a backslash, found %s",
+                            input_describe(c, found));
     unsigned value = 0;
     input_byte(in);
     for (int i = 0; i < 2; i++) {
         c = input_peek(in);
         if (text_hex_digit(c) < 0)
-            return input_syntax(in, in->line, "expected two hexadecimal digits after \\x, found %s", input_describe(c, found));
+            return input_syntax(in, in->line, "expected two hexadecimal digits after \\x, found %s",
+                                input_describe(c, found));
         value = value << 4 | (unsigned)text_hex_digit(c);
         input_byte(in);
     }

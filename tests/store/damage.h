@@ -11,7 +11,7 @@
 
 #define HISTORY 5u    /* commits on main */
 #define ENTRIES 3000u /* of the first */
-#define LARGE 2500000u
+#define LARGE   2500000u
 
 static inline cmb_bytes number_key(char room[16], unsigned i)
 {
@@ -19,8 +19,8 @@ static inline cmb_bytes number_key(char room[16], unsigned i)
     return str(room);
 }
 
-/* main: HISTORY commits; feature: one more, with a large value; tag v1: the first commit. Reopened, so that a checkpoint
- * lies above all of it once something is written. */
+/* main: HISTORY commits; feature: one more, with a large value; tag v1: the first commit. Reopened, so that a
+ * checkpoint lies above all of it once something is written. */
 static inline void make_history(bed *b)
 {
     static const cmb_init_options init = {.node_size = 1024};
@@ -33,7 +33,8 @@ static inline void make_history(bed *b)
         char room[16];
         must(cmb_txn_begin(b->store, "main", 0, &txn));
         for (unsigned i = c; i < (c ? c + 1 : ENTRIES); i++)
-            must(cmb_txn_put(txn, number_key(room, i * 17 % ENTRIES), c ? str("changed") : str("a value of some length, as values have")));
+            must(cmb_txn_put(txn, number_key(room, i * 17 % ENTRIES),
+                             c ? str("changed") : str("a value of some length, as values have")));
         must(cmb_txn_commit(txn, &info, NULL));
         if (c == 0)
             must(cmb_tag_create(b->store, "v1", "main"));

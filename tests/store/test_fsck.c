@@ -15,7 +15,8 @@ static int on_finding(void *ctx, const cmb_finding *f)
     assert_true(f->error < 0);
     assert_true(strlen(f->text) > 0);
     assert_null(strchr(f->text, '\n'));
-    r->used += (size_t)snprintf(r->lines + r->used, sizeof r->lines - r->used, "%s|%llu|%s\n", f->code, (unsigned long long)f->addr, f->where);
+    r->used += (size_t)snprintf(r->lines + r->used, sizeof r->lines - r->used, "%s|%llu|%s\n", f->code,
+                                (unsigned long long)f->addr, f->where);
     return ++r->count == r->stop_after;
 }
 

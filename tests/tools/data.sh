@@ -30,12 +30,18 @@ a_value_comes_from_standard_input_or_a_file_byte_for_byte() {
 
 a_large_value_passes_through_pipes_unchanged() {
     cambium init a.cmb
-    random 20000000 >value
-    cat value | cambium put a.cmb large
+    random 20000000 | tee value | cambium put a.cmb large
     cambium get a.cmb large | cat >got
     same value got
     expect 0 cambium scan a.cmb --json
     out_has '"size": 20000000}'
+}
+
+a_large_value_takes_little_memory() {
+    cambium init a.cmb
+    head -c 300000000 /dev/zero | peak_under 64 "$CAMBIUM" put a.cmb large
+    peak_under 64 "$CAMBIUM" get a.cmb large
+    [ "$(wc -c <out)" -eq 300000000 ] || _fail 'another size'
 }
 
 options_stand_before_or_after_operands() {

@@ -162,7 +162,7 @@ a_full_fixed_image_says_so_and_goes_on_reading_and_deleting() {
         [ $status -eq 0 ] || break
         i=$((i + 1))
     done
-    [ $status -eq 3 ] || _fail "status $status instead of 3"
+    [ "$status" -eq 3 ] || _fail "status $status instead of 3"
     error_is 'cambium: a.cmb: no space left in the image'
     expect 0 cambium get a.cmb first
     expect 0 cambium del a.cmb first

@@ -80,3 +80,23 @@ place() {
     _physical=$(cambium inspect "$1" segments --json | sed -n "s/.*\"logical\": $_segment, \"physical\": \([0-9]*\),.*/\1/p")
     echo $((_physical * _size + $2 % _size))
 }
+
+# peak_under MIB COMMAND...: runs it, with standard input as it is, and looks at how much memory of its own it takes.
+peak_under() {
+    _limit=$(($1 * 1024))
+    shift
+    [ -r /proc/self/status ] || _skip 'there is no /proc'
+    ! grep -q __asan_init "$CAMBIUM" || _skip 'AddressSanitizer takes memory of its own'
+    exec 4<&0
+    "$@" <&4 >out 2>err &
+    _pid=$!
+    exec 4<&-
+    _peak=0
+    while [ -r /proc/$_pid/status ]; do
+        _now=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' /proc/$_pid/status 2>/dev/null || true)
+        [ "${_now:-0}" -le "$_peak" ] || _peak=$_now
+        sleep 0.01
+    done
+    wait $_pid || _fail "status $?: $*"
+    [ "$_peak" -lt "$_limit" ] || _fail "$_peak KiB: $*"
+}

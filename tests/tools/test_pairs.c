@@ -7,12 +7,13 @@
 
 #include <cambium/error.h>
 
-#define HEADER "VERSION=3\nformat=bytevalue\ntype=btree\nHEADER=END\n"
+#define HEADER       "VERSION=3\nformat=bytevalue\ntype=btree\nHEADER=END\n"
 #define PRINT_HEADER "VERSION=3\nformat=print\ntype=btree\nHEADER=END\n"
 
 static uint8_t key[CMB_KEY_MAX];
 
-/* Reads all pairs into "key=value;" with escapes; values in pieces of `piece` bytes. Returns the error that ended it. */
+/* Reads all pairs into "key=value;" with escapes; values in pieces of `piece` bytes. Returns the error that ended it.
+ */
 static int drain(pairs *p, size_t piece, char *out, size_t room)
 {
     size_t used = 0, n, key_size;
@@ -103,8 +104,10 @@ static void headers_of_lmdb_and_berkeley_db_are_accepted(void **state)
 {
     (void)state;
     expect_dump("VERSION=3\nformat=bytevalue\ndatabase=sub\ntype=btree\nmapsize=1048576\nmaxreaders=126\n"
-                "db_pagesize=4096\nduplicates=0\nHEADER=END\n 61\n 62\nDATA=END\n", "a=b;");
-    expect_dump("VERSION=3\nformat=print\ntype=hash\nh_nelem=3\nchksum=1\nkeys=1\nHEADER=END\n 61\n 62\nDATA=END\n", "61=62;");
+                "db_pagesize=4096\nduplicates=0\nHEADER=END\n 61\n 62\nDATA=END\n",
+                "a=b;");
+    expect_dump("VERSION=3\nformat=print\ntype=hash\nh_nelem=3\nchksum=1\nkeys=1\nHEADER=END\n 61\n 62\nDATA=END\n",
+                "61=62;");
     expect_dump("VERSION=3\ntype=btree\nHEADER=END\n 61\n 62\nDATA=END\n", "a=b;");
 }
 
@@ -114,16 +117,24 @@ static void malformed_dumps_name_the_line_and_what_was_expected(void **state)
     expect_dump_error("", "line 1: expected VERSION=3, found the end: the input is empty");
     expect_dump_error("hello\n", "line 1: expected VERSION=3, found \"hello\"");
     expect_dump_error("VERSION=2\n", "line 1: expected VERSION=3, found \"VERSION=2\"");
-    expect_dump_error("VERSION=3\nformat=xml\n", "line 2: expected format=bytevalue or format=print, found \"format=xml\"");
-    expect_dump_error("VERSION=3\ntype=queue\n", "line 2: expected type=btree or type=hash (keys and values), found \"type=queue\"");
-    expect_dump_error("VERSION=3\nnonsense\n", "line 2: expected a header line \"name=value\" or HEADER=END, found \"nonsense\"");
+    expect_dump_error("VERSION=3\nformat=xml\n",
+                      "line 2: expected format=bytevalue or format=print, found \"format=xml\"");
+    expect_dump_error("VERSION=3\ntype=queue\n",
+                      "line 2: expected type=btree or type=hash (keys and values), found \"type=queue\"");
+    expect_dump_error("VERSION=3\nnonsense\n",
+                      "line 2: expected a header line \"name=value\" or HEADER=END, found \"nonsense\"");
     expect_dump_error("VERSION=3\n", "line 2: expected HEADER=END, found the end");
-    expect_dump_error(HEADER " 61\n 6\nDATA=END\n", "line 6: expected an even number of hexadecimal digits, found end of line");
+    expect_dump_error(HEADER " 61\n 6\nDATA=END\n",
+                      "line 6: expected an even number of hexadecimal digits, found end of line");
     expect_dump_error(HEADER " 61\n xx\nDATA=END\n", "line 6: expected hexadecimal digits, found 'x'");
-    expect_dump_error(HEADER " 61\nDATA=END\n", "line 6: expected the value of the key in line 5, which begins with a blank, found 'D'");
-    expect_dump_error(HEADER "61\n", "line 5: expected a line of data, which begins with a blank, or DATA=END, found \"61\"");
-    expect_dump_error(HEADER " 61\n 62\n", "line 7: expected a line of data or DATA=END, found the end: the input is cut short");
-    expect_dump_error(HEADER " 61\n 62", "line 6: expected the end of the line and DATA=END, found the end: the input is cut short");
+    expect_dump_error(HEADER " 61\nDATA=END\n",
+                      "line 6: expected the value of the key in line 5, which begins with a blank, found 'D'");
+    expect_dump_error(HEADER "61\n",
+                      "line 5: expected a line of data, which begins with a blank, or DATA=END, found \"61\"");
+    expect_dump_error(HEADER " 61\n 62\n",
+                      "line 7: expected a line of data or DATA=END, found the end: the input is cut short");
+    expect_dump_error(HEADER " 61\n 62",
+                      "line 6: expected the end of the line and DATA=END, found the end: the input is cut short");
     expect_dump_error(HEADER " \n 62\nDATA=END\n", "line 5: an empty key");
     expect_dump_error(PRINT_HEADER " a\n \\4\nDATA=END\n",
                       "line 6: expected two hexadecimal digits or a backslash after a backslash, found end of line");

@@ -49,7 +49,8 @@ static void sizes_are_read_with_their_suffix(void **state)
     assert_true(text_parse_size("2GiB", &v) && v == UINT64_C(2) << 30);
     assert_true(text_parse_size("16777215T", &v) && v == UINT64_C(16777215) << 40);
     v = 7;
-    static const char *const bad[] = {"", "K", "4X", "4KB", "-1", " 1", "1 ", "16777216T", "18446744073709551616", "0x10"};
+    static const char *const bad[] = {"",    "K", "4X", "4KB", "-1", " 1", "1 ", "16777216T", "18446744073709551616",
+                                      "0x10"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_false(text_parse_size(bad[i], &v));
         assert_int_equal(v, 7);
@@ -82,7 +83,8 @@ static void hexadecimal_keys_have_an_even_number_of_digits(void **state)
 static void utf8_is_told_from_other_bytes(void **state)
 {
     static const char *const good[] = {"a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x8c\xb3", "\xf4\x8f\xbf\xbf"};
-    static const char *const bad[] = {"\x80", "\xc0\xaf", "\xc3(", "\xe0\x80\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xf4\x90\x80\x80"};
+    static const char *const bad[] = {"\x80",         "\xc0\xaf",         "\xc3(",           "\xe0\x80\x80",
+                                      "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xf4\x90\x80\x80"};
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         assert_int_equal(text_utf8((const uint8_t *)good[i], strlen(good[i])), (int)strlen(good[i]));
@@ -95,7 +97,8 @@ static void utf8_is_told_from_other_bytes(void **state)
 
 static void a_field_escapes_what_would_break_a_line(void **state)
 {
-    static const char bytes[] = "a\tb\nc\\d\re\x00" "f\x7f\xc3\xa9\xff";
+    static const char bytes[] = "a\tb\nc\\d\re\x00"
+                                "f\x7f\xc3\xa9\xff";
     sink s;
     (void)state;
     sink_open(&s);
