@@ -178,6 +178,8 @@ int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq);
 void cmb_unit_abort(cmb_unit *unit);
 /* Waits until it is durable and takes a checkpoint if one is due. */
 int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async);
+/* Waits until batch `seq` is durable; CMB_ENOMEM never comes out. */
+int cmb_store_settle(cmb_store *store, uint64_t seq);
 /* Folds the tables and makes a checkpoint that starts from them; durable on return. */
 int cmb_store_checkpoint(cmb_store *store);
 

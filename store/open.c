@@ -230,7 +230,7 @@ int cmb_store_sync(cmb_store *store)
     cmb_mutex_lock(&store->lock);
     uint64_t seq = store->last_seq;
     cmb_mutex_unlock(&store->lock);
-    return seq ? cmb_store_note(store, cmb_log_sync(store->log, seq)) : 0;
+    return seq ? cmb_store_settle(store, seq) : 0;
 }
 
 bool cmb_store_is_durable(const cmb_store *store)

@@ -6,7 +6,7 @@
  */
 #include "store/internal.h"
 
-#include <assert.h>
+#define SYNC_ATTEMPTS 3u
 
 /* ---- folding ---- */
 
@@ -69,9 +69,12 @@ static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
     int error = fold_tables(store, app, &f);
     if (others)
         cmb_mutex_unlock(&store->unit);
-    if (!error)
+    bool gone = false;
+    if (!error) {
         error = cmb_log_checkpoint(app, f.addr, f.length, &seq);
-    if (error && error != CMB_EUNKNOWN)
+        gone = !error || error == CMB_EUNKNOWN;
+    }
+    if (!gone)
         cmb_append_abort(app);
     if (!error)
         show_fold(store, &f, seq);
@@ -284,11 +287,26 @@ int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq)
     return cmb_store_note(store, error);
 }
 
+/*
+ * Makes a published unit durable. What is published cannot be taken back, so that there is no memory
+ * for writing it must not look like a commit that did not happen: it is tried again, and then its
+ * outcome is unknown.
+ */
+int cmb_store_settle(cmb_store *store, uint64_t seq)
+{
+    int error = CMB_ENOMEM;
+    for (unsigned i = 0; i < SYNC_ATTEMPTS && error == CMB_ENOMEM; i++)
+        error = cmb_log_sync(store->log, seq);
+    if (error == CMB_ENOMEM)
+        error = cmb_fail_in(CMB_EUNKNOWN, "%s: a queued commit could not be written", store->dev->name);
+    return cmb_store_note(store, error);
+}
+
 /* A checkpoint makes everything before it durable too, so it comes before the wait. That it fails
  * for want of space or memory says nothing about the unit; the next one tries again. */
 int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async)
 {
     if (cmb_log_checkpoint_due(store->log))
         (void)cmb_store_checkpoint(store);
-    return async ? 0 : cmb_store_note(store, cmb_log_sync(store->log, seq));
+    return async ? 0 : cmb_store_settle(store, seq);
 }
