@@ -4,30 +4,36 @@
  * include/cambium/store.h.
  *
  * ---- one root record ----
- * The ROOT record holds the roots of three trees of the same kind as content trees (node target of the image, no out-of-line
- * values): refs ("heads/NAME", "tags/NAME" -> packed state), commits (commit id -> address, length of its COMMIT
- * record) and the reflog (branch NUL big-endian sequence -> old and new commit, time, message). A superblock names one ROOT record.
- * Each head unit ends in an EDITS record: changes to the three tables since. Recent edits live in memory (sorted, over the
- * tables: the same view as everywhere) and are folded into the trees at checkpoints; recovery replays
- * EDITS records in order. So a small commit writes its path and some 200 bytes, and moving several branches is atomic.
+ * The ROOT record holds the roots of two tables, trees of the same kind as content trees: refs ("heads/NAME",
+ * "tags/NAME" -> packed state) and the commit index (commit id -> address, length of its COMMIT record). A superblock
+ * names one ROOT record. Each head unit ends in an EDITS record: its changes to the tables. Edits since the last
+ * checkpoint wait in memory, over the trees (table.c), and are folded into them at checkpoints; recovery replays EDITS
+ * records in order. So a small commit writes its path and some 200 bytes, and moving several branches is atomic.
+ * Table nodes have a target of at least 4 KiB whatever the image's is: table values always lie in line.
  *
- * ---- a branch's state ----
- * {commit (name, address, length; or none), working root (or none), cached root of the commit}. Permanent commits clear the working root.
- * Working states have no id. Whatever names one (branch, tag) seals it first.
+ * ---- a ref's state ----
+ * {commit (id, address, length, generation), root of the commit, working root}, see cmb_state. Permanent commits clear
+ * the working root; a working content that equals the commit's is no working state. Working states have no id. Whatever
+ * names one (branch, tag) seals it first: the branch that holds it moves to a permanent commit in the same unit. That changes no
+ * content, so it needs no writer lock: a transaction under way keeps its base, and its commit takes the sealed one as parent.
  *
- * ---- a COMMIT record ----
- * Content (named): version, root name, level, count, out-of-line bit, generation, time, parents' ids in order, author, message, and a list of
- * extra (key, value) headers, none yet. Trailer (not named, covered by the record's check seeded with its address): root's address
- * and length, parents' addresses and lengths. id = hash of the content.
+ * ---- records ----
+ * docs/format.md, "Store records". A COMMIT's id is the hash of its content; where things lie stands in a trailer that the id
+ * does not cover.
+ *
+ * ---- large transactions ----
+ * Edits gather in a sorted buffer. Ascending ones go straight through an editor into a stream of the transaction's own once there
+ * are 8 MiB of them; others are spilled there as sorted runs (txn.c). At commit little is built in the head, inside the unit;
+ * much in the stream, before the unit and without any lock (land.c).
  *
  * ---- locks ----
- * A branch object per name (created on demand, in a hash table): its writer lock is held from txn_begin to queued; its state is
- * read under a short store mutex, so that opening a snapshot costs well under a microsecond. Building the new tree and publishing
- * hold the log's append lock (cmb_log_begin .. publish). Durability is waited for with no lock held (group commit). The in-memory
- * ref state moves when the unit is queued; readers in this process may see a commit a moment before it is durable, as in any group
- * commit; if its flush fails the store is read-only and says so.
+ * Every ref has a writer lock, held from txn_begin to queued and handed over in order; its state is read under the short
+ * store->lock, so that opening a snapshot costs well under a microsecond. store->unit is held from cmb_log_begin until the memory
+ * shows what was published: units appear in memory in the log's order. Durability is waited for with no lock held (group commit), and a
+ * checkpoint is written with none. Readers in this process may see a commit a moment before it is durable, as in any
+ * group commit; if its flush fails the store is read-only and says so.
  *
- * Lock order: branch writer locks (ascending by name for several) > log append lock > store mutex.
+ * Lock order: writer locks (ascending by name for several) > store->unit > log append lock > store->lock.
  */
 #ifndef CMB_STORE_STORE_H
 #define CMB_STORE_STORE_H
