@@ -114,8 +114,10 @@ static int tear_down(void **state)
 
 static fixture *fixture_or_skip(void **state)
 {
-    if (!*state)
+    if (!*state) {
+        print_message("this device cannot be made here\n");
         skip();
+    }
     return *state;
 }
 
@@ -330,8 +332,10 @@ static void helpers_name_device_operation_offset_and_length(void **state)
 static void discard_leaves_the_blocks_around_alone(void **state)
 {
     fixture *f = fixture_or_skip(state);
-    if (!(f->caps.flags & CMB_CAP_DISCARD))
+    if (!(f->caps.flags & CMB_CAP_DISCARD)) {
+        print_message("this device has no discard\n");
         skip();
+    }
     io_test_fill(f->expected, SIZE, 3);
     assert_ok(cmb_io_write(f->queue, 0, f->expected, SIZE));
     assert_ok(cmb_io_discard(f->queue, 1 << 20, (2 << 20) + 4096));
@@ -348,8 +352,10 @@ static void discard_leaves_the_blocks_around_alone(void **state)
 static void a_map_shows_completed_writes(void **state)
 {
     fixture *f = fixture_or_skip(state);
-    if (!(f->caps.flags & CMB_CAP_MAP))
+    if (!(f->caps.flags & CMB_CAP_MAP)) {
+        print_message("this device has no map\n");
         skip();
+    }
     const void *all, *middle, *again;
     assert_ok(f->dev->ops->map(f->dev, 0, SIZE, &all));
     assert_ok(f->dev->ops->map(f->dev, SIZE / 2, 4096, &middle));
@@ -366,8 +372,10 @@ static void a_map_shows_completed_writes(void **state)
 static void a_map_may_reach_past_the_end(void **state)
 {
     fixture *f = fixture_or_skip(state);
-    if (!(f->caps.flags & CMB_CAP_MAP))
+    if (!(f->caps.flags & CMB_CAP_MAP)) {
+        print_message("this device has no map\n");
         skip();
+    }
     const uint8_t *p;
     assert_ok(f->dev->ops->map(f->dev, 0, (uint64_t)40 << 30, (const void **)&p));
     assert_int_equal(p[SIZE - 1], 0);
@@ -384,8 +392,10 @@ static void growth_adds_zeros_and_keeps_what_was_there(void **state)
 {
     fixture *f = fixture_or_skip(state);
     cmb_caps caps;
-    if (!(f->caps.flags & CMB_CAP_GROW))
+    if (!(f->caps.flags & CMB_CAP_GROW)) {
+        print_message("this device has a fixed size\n");
         skip();
+    }
     io_test_fill(f->expected, SIZE, 4);
     assert_ok(cmb_io_write(f->queue, 0, f->expected, SIZE));
     assert_ok(f->dev->ops->grow(f->dev, 2 * SIZE));
@@ -441,8 +451,10 @@ static void two_threads_write_through_queues_of_their_own(void **state)
 static void content_is_there_after_opening_again_read_only(void **state)
 {
     fixture *f = fixture_or_skip(state);
-    if (f->kind->memory)
+    if (f->kind->memory) {
+        print_message("memory is gone when it is closed\n");
         skip();
+    }
     io_test_fill(f->expected, SIZE, 7);
     assert_ok(cmb_io_write(f->queue, 0, f->expected, SIZE));
     assert_ok(cmb_io_flush(f->queue));

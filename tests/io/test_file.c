@@ -136,8 +136,10 @@ static int try_as_nobody(void **state, const char *path, cmb_open_mode mode)
 static void files_without_permission_are_refused_as_such(void **state)
 {
     char path[512];
-    if (getuid() != 0)
+    if (getuid() != 0) {
+        print_message("only root can become somebody else\n");
         skip();
+    }
     io_test_make_file(fresh(path, "mine"), 4096, 'x');
     char *slash = strrchr(path, '/');
     *slash = 0;
@@ -225,8 +227,10 @@ static void a_second_writer_of_a_block_device_is_told_as_well(void **state)
     char path[512];
     io_test_loop loop;
     io_test_make_file(fresh(path, "loop"), 1 << 20, 0);
-    if (!io_test_loop_make(&loop, path))
+    if (!io_test_loop_make(&loop, path)) {
+        print_message("no loop device can be made here\n");
         skip();
+    }
     refused_while_held(state, loop.path);
     io_test_loop_free(&loop);
 }
@@ -239,8 +243,10 @@ static void a_short_shared_lock_on_a_block_device_is_waited_for(void **state)
     io_test_loop loop;
     cmb_device *dev;
     io_test_make_file(fresh(path, "loop"), 1 << 20, 0);
-    if (!io_test_loop_make(&loop, path))
+    if (!io_test_loop_make(&loop, path)) {
+        print_message("no loop device can be made here\n");
         skip();
+    }
     assert_int_equal(pipe(up), 0);
     pid_t pid = fork();
     if (pid == 0) {
@@ -268,12 +274,15 @@ static void a_block_device_under_another_name_is_refused_too(void **state)
     cmb_device *dev;
     struct stat st;
     io_test_make_file(fresh(path, "loop"), 1 << 20, 0);
-    if (!io_test_loop_make(&loop, path))
+    if (!io_test_loop_make(&loop, path)) {
+        print_message("no loop device can be made here\n");
         skip();
+    }
     assert_int_equal(stat(loop.path, &st), 0);
     int refused = mknod(fresh(node, "node"), S_IFBLK | 0600, st.st_rdev);
     if (refused) {
         io_test_loop_free(&loop);
+        print_message("no device node can be made here\n");
         skip();
     }
     hold(state, loop.path, &other);
@@ -508,8 +517,10 @@ static void read_back_without_direct(void **state, const char *path)
 static void a_file_system_without_uncached_reads_says_so_and_reads_all_the_same(void **state)
 {
     char dir[512], path[600];
-    if (!mount_without_direct(fresh(dir, "mount")))
+    if (!mount_without_direct(fresh(dir, "mount"))) {
+        print_message("no such file system can be mounted here\n");
         skip();
+    }
     snprintf(path, sizeof path, "%s/file", dir);
     read_back_without_direct(state, path);
     assert_int_equal(umount(dir), 0);
@@ -549,6 +560,7 @@ static void a_map_across_windows_is_one_run(void **state)
     assert_ok(open_device(state, fresh(path, "edge"), CMB_OPEN_CREATE, &dev));
     if (dev->ops->grow(dev, edge + 4096)) {
         cmb_device_close(dev);
+        print_message("this file system has no files of that size\n");
         skip();
     }
     assert_ok(cmb_queue_open(dev, 1, &q));

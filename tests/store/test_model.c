@@ -839,8 +839,10 @@ static void scripts_agree_with_the_model_on_a_file_of_fixed_size(void **state)
 static void scripts_agree_with_the_model_on_the_device_that_is_named(void **state)
 {
     const char *name = getenv("CMB_TEST_DEVICE");
-    if (!name)
+    if (!name) {
+        print_message("CMB_TEST_DEVICE names no device\n");
         skip();
+    }
     setup how = {.device = name, .node_size = 4096};
     run(&how);
 }
