@@ -74,7 +74,7 @@ typedef struct cmb_super {
 
 typedef struct cmb_super_slots {
     cmb_super best;
-    unsigned bad_copies; /* bit i: slot i belongs to the best generation and is damaged */
+    unsigned bad_copies; /* bit i: slot i belongs to the best generation and is damaged or older */
 } cmb_super_slots;
 
 void cmb_super_encode(const cmb_super *super, unsigned slot, uint8_t block[CMB_BLOCK]);
@@ -204,12 +204,16 @@ void cmb_space_give(cmb_log *log, uint64_t physical);
 int cmb_space_touch(cmb_log *log, uint64_t physical);
 /* Marks busy what a superblock or a record named as next. */
 int cmb_space_claim(cmb_log *log, uint64_t physical);
+/* Recovery: one that leaves quarantine is used by a later batch, so it left. */
+void cmb_space_leave(cmb_log *log, uint64_t physical);
 /* Memory for n more retirements. */
 int cmb_space_room(cmb_log *log, size_t n);
 void cmb_space_live(cmb_log *log, uint64_t physical);
 void cmb_space_unlive(cmb_log *log, uint64_t physical); /* back to busy */
 void cmb_space_retire(cmb_log *log, uint64_t physical);
 bool cmb_space_fresh(const cmb_log *log, uint64_t physical);
+/* A reader beside a writer learns of growth: `physical` counts if the device has it by now. */
+int cmb_space_follow(cmb_log *log, uint64_t physical);
 /* How many could be taken (growth: as many as the device may grow to). */
 uint64_t cmb_space_available(cmb_log *log);
 uint64_t cmb_space_reserve(const cmb_log *log);

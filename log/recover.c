@@ -161,7 +161,9 @@ static int note_segments(walker *w, const uint8_t *payload, uint32_t length, uin
             || item.used > w->log->size || (item.kind == CMB_SEG_COMPACTED && item.used % CMB_BLOCK) || item.logical > UINT64_MAX >> (w->log->shift + 1))
             return cmb_fail(CMB_ECORRUPT, "%s: segments record at %llu: entry %u", w->log->dev->name,
                             (unsigned long long)addr, (unsigned)i);
-        e = ops_add(w->log, &w->pending, &item);
+        e = item.kind == CMB_SEGMENT_NEXT ? cmb_space_follow(w->log, item.physical) : 0;
+        if (!e)
+            e = ops_add(w->log, &w->pending, &item);
     }
     if (!e && cmb_get32(payload + 4) & CMB_SEGMENTS_CHECKPOINT) {
         op item = {OP_ROOT, 0, cmb_get64(payload + 8), cmb_get32(payload + 16)};
@@ -207,15 +209,20 @@ static int map_segment(cmb_log *log, uint64_t logical, uint64_t word, uint64_t e
 
 static int make_live(cmb_log *log, uint64_t physical)
 {
+    int e = cmb_space_follow(log, physical);
+    if (e)
+        return e;
     if (physical < cmb_first_physical(log->shift) || physical >= log->space.count)
         return cmb_fail(CMB_ECORRUPT, "%s: physical segment %llu of %llu", log->dev->name,
                         (unsigned long long)physical, (unsigned long long)log->space.count);
     if (!log->space.loaded || cmb_space_state(log, physical) == CMB_SEG_LIVE)
         return 0;
-    int e = cmb_space_touch(log, physical);
-    if (!e)
-        cmb_space_live(log, physical);
-    return e;
+    e = cmb_space_touch(log, physical);
+    if (e)
+        return e;
+    cmb_space_leave(log, physical); /* the lost checkpoint had freed it, else it would not have been used */
+    cmb_space_live(log, physical);
+    return 0;
 }
 
 static int apply_move(walker *w, const op *o)
@@ -233,9 +240,12 @@ static int apply_move(walker *w, const op *o)
 
 static int apply_next(cmb_log *log, const op *o)
 {
+    int e = cmb_space_follow(log, o->physical);
+    if (e)
+        return e;
     if (log->n_next == CMB_NEXT_MAX || o->physical < cmb_first_physical(log->shift) || o->physical >= log->space.count)
         return cmb_fail(CMB_ECORRUPT, "%s: segment %u cannot be the next", log->dev->name, (unsigned)o->physical);
-    int e = log->space.loaded ? cmb_space_claim(log, o->physical) : 0;
+    e = log->space.loaded ? cmb_space_claim(log, o->physical) : 0;
     if (!e)
         log->next[log->n_next++] = o->physical;
     return e;
@@ -418,24 +428,46 @@ static int find_witness(walker *w, uint64_t physical, uint64_t from, uint64_t to
     return 0;
 }
 
-static int judge_tail(walker *w)
+/* Is the batch that is missing after the last accepted one known to have been durable? */
+static int judge_tail(walker *w, bool *out_acknowledged)
 {
     cmb_log *log = w->log;
-    bool found = false;
     uint64_t seq = w->tail.seq, physical;
+    bool found = log->super.durable_seq >= seq;
     int e = 0;
-    if (log->super.durable_seq >= seq)
-        found = true;
     if (!found)
         e = find_witness(w, w->here.physical, w->here.offset, log->size, w->here.segment, seq, &found);
     for (unsigned i = 0; !e && !found && next_physical(w, i, &physical); i++)
         e = find_witness(w, physical, 0, i ? SCAN_NEXT : log->size, 0, seq, &found);
-    if (e)
-        return e;
-    if (found)
-        return cmb_fail(CMB_ECORRUPT, "%s: batch %llu at %llu was acknowledged and is damaged", log->dev->name,
-                        (unsigned long long)seq,
-                        (unsigned long long)((w->here.segment << log->shift) + w->here.offset));
+    *out_acknowledged = found;
+    return e;
+}
+
+#define READER_ROUNDS 64
+
+/*
+ * Walks to the end. Beside a live writer the log goes on while it is looked at: a witness may be
+ * younger than the look at what it speaks of. So a reader looks again, and what is missing then is
+ * damaged. A writer that is faster than that cannot hold a reader up for ever: what was accepted in
+ * the first round was durable when it was opened.
+ */
+static int walk_to_tail(walker *w)
+{
+    cmb_log *log = w->log;
+    for (unsigned round = 0; round < READER_ROUNDS; round++) {
+        bool acknowledged;
+        uint64_t before = w->here.prev;
+        w->valid = 0;
+        int e = walk(w);
+        if (!e)
+            e = judge_tail(w, &acknowledged);
+        if (e || !acknowledged)
+            return e;
+        if (log->writable || (round && w->here.prev == before))
+            return cmb_fail(CMB_ECORRUPT, "%s: batch %llu at %llu was acknowledged and is damaged", log->dev->name,
+                            (unsigned long long)w->tail.seq,
+                            (unsigned long long)((w->here.segment << log->shift) + w->here.offset));
+    }
     return 0;
 }
 
@@ -508,9 +540,7 @@ int cmb_recover(cmb_log *log, cmb_queue *queue)
         return CMB_ENOMEM;
     int e = start(&w);
     if (!e)
-        e = walk(&w);
-    if (!e)
-        e = judge_tail(&w);
+        e = walk_to_tail(&w);
     if (!e)
         e = finish(&w);
     if (!e)

@@ -197,6 +197,18 @@ static int grow_to(cmb_log *log, uint64_t count)
     return 0;
 }
 
+int cmb_space_follow(cmb_log *log, uint64_t physical)
+{
+    cmb_caps caps;
+    if (log->writable || log->params.fixed_size || physical < log->space.count)
+        return 0;
+    cmb_device_caps(log->dev, &caps);
+    uint64_t count = caps.size >> log->shift;
+    if (physical >= count || physical > UINT32_MAX)
+        return 0;
+    return grow_to(log, count > UINT32_MAX ? UINT32_MAX : count);
+}
+
 static int grow(cmb_log *log)
 {
     uint64_t most = growable(log), more = log->space.count / 16;
@@ -250,6 +262,12 @@ static bool claim_from_limbo(cmb_space *space, uint64_t physical)
         }
     }
     return false;
+}
+
+void cmb_space_leave(cmb_log *log, uint64_t physical)
+{
+    if (claim_from_limbo(&log->space, physical))
+        log->space.free--; /* still busy */
 }
 
 int cmb_space_claim(cmb_log *log, uint64_t physical)

@@ -177,11 +177,11 @@ int cmb_super_decode(const uint8_t block[CMB_BLOCK], unsigned slot, cmb_super *o
     return 0;
 }
 
-/* The newest generation wins; copies of it that do not decode are noted. */
+/* The newest generation wins; copies of it that do not decode, or are older, are noted. */
 static int choose(const uint8_t *blocks, cmb_super_slots *out)
 {
     bool found = false, seen_magic = false;
-    unsigned bad = 0;
+    unsigned good = 0; /* of the best generation */
     cmb_super best = {0};
     for (unsigned slot = 0; slot < CMB_SUPER_SLOTS; slot++) {
         cmb_super s;
@@ -190,17 +190,19 @@ static int choose(const uint8_t *blocks, cmb_super_slots *out)
         if (e) {
             if (e == CMB_EVERSION)
                 return e;
-            bad |= 1u << slot;
         } else if (!found || s.generation > best.generation) {
             best = s;
+            good = 1u << slot;
             found = true;
+        } else if (s.generation == best.generation) {
+            good |= 1u << slot;
         }
     }
     if (!found)
         return seen_magic ? cmb_fail(CMB_ECORRUPT, "all superblocks are damaged")
                           : cmb_fail(CMB_ENOTIMAGE, "no superblock found");
     out->best = best;
-    out->bad_copies = bad & cmb_super_pair(best.generation);
+    out->bad_copies = cmb_super_pair(best.generation) & ~good;
     return 0;
 }
 
