@@ -39,7 +39,7 @@ static int seal(cmb_unit *unit, cmb_resolved *target, bool *out_moved)
     if (!*out_moved) {
         error = cmb_unit_commit(unit, &now, &now.root, &info, &sealed);
         if (!error)
-            error = cmb_unit_move(unit, holder, &sealed);
+            error = cmb_unit_move(unit, holder, &sealed, CMB_REFLOG_SEALED);
         if (!error)
             target->state = sealed;
     }
@@ -60,7 +60,7 @@ static int move_ref(cmb_store *store, cmb_refobj *ref, const char *rev, uint64_t
             return error;
         error = seal(&unit, &target, &moved);
         if (!error && !moved)
-            error = cmb_unit_move(&unit, ref, &target.state);
+            error = cmb_unit_move(&unit, ref, &target.state, CMB_REFLOG_SET);
         if (!error && !moved)
             return cmb_unit_publish(&unit, out_seq);
         cmb_unit_abort(&unit);
@@ -76,7 +76,7 @@ static int delete_ref(cmb_store *store, cmb_refobj *ref, uint64_t *out_seq)
     int error = cmb_unit_begin(store, &unit);
     if (error)
         return error;
-    error = cmb_unit_move(&unit, ref, NULL);
+    error = cmb_unit_move(&unit, ref, NULL, CMB_REFLOG_DELETED);
     if (!error)
         return cmb_unit_publish(&unit, out_seq);
     cmb_unit_abort(&unit);

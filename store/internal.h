@@ -51,8 +51,8 @@ int cmb_commit_at_unpack(const cmb_store *store, cmb_bytes id, cmb_bytes value, 
 
 /* ---- tables: a tree and the edits since it was written (table.c) ---- */
 
-typedef enum cmb_table_id { CMB_TABLE_REFS = 0, CMB_TABLE_COMMITS = 1 } cmb_table_id;
-#define CMB_TABLES 2u
+typedef enum cmb_table_id { CMB_TABLE_REFS = 0, CMB_TABLE_COMMITS = 1, CMB_TABLE_REFLOG = 2 } cmb_table_id;
+#define CMB_TABLES 3u
 
 /* One edit that waits to be folded into its table's tree. Made before a unit is published, so that
  * showing the unit in memory afterwards cannot fail. */
@@ -104,8 +104,9 @@ void cmb_table_root(cmb_store *store, cmb_table_id table, cmb_noderef *out_root)
 /* ---- records (root.c) ---- */
 
 int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length);
-/* Writes the ROOT record of these table roots. */
-int cmb_root_append(cmb_store *store, cmb_appender *app, const cmb_noderef roots[CMB_TABLES], uint64_t *out_addr, uint32_t *out_length);
+/* Writes the ROOT record of these table roots, in which the edits of `units` units are folded. */
+int cmb_root_append(cmb_store *store, cmb_appender *app, uint64_t units, const cmb_noderef roots[CMB_TABLES], uint64_t *out_addr,
+                    uint32_t *out_length);
 /* Pending edits (no key twice) as the payload of an EDITS record; the caller releases *out_size bytes. */
 int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **out_payload, uint32_t *out_size);
 /* cmb_log_replay_fn; ctx is the store. */
@@ -152,6 +153,15 @@ void cmb_ref_unlock(cmb_store *store, cmb_refobj *ref);
 typedef int (*cmb_ref_each_fn)(void *ctx, const char *name, const cmb_state *state);
 int cmb_refs_each(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx);
 
+/* ---- the reflog (reflog.c): its table's keys are a ref's full name, a zero byte and the unit's number, big-endian ---- */
+
+#define CMB_REFLOG_KEY_MAX (CMB_REF_FULL_SIZE + 8u)
+#define CMB_REFLOG_VALUE_MAX (11u + 2u * CMB_NAME_MAX)
+size_t cmb_reflog_key(const char *name, size_t size, uint64_t unit, uint8_t out[CMB_REFLOG_KEY_MAX]);
+size_t cmb_reflog_pack(const cmb_reflog_entry *entry, uint8_t out[CMB_REFLOG_VALUE_MAX]);
+/* Drops what is older than the newest CMB_REFLOG_MAX entries of every ref that `edits` has entries of. */
+int cmb_reflog_trim(cmb_store *store, cmb_appender *app, cmb_buffer *edits, cmb_noderef *root);
+
 /* ---- units: one atomic change of refs and commit index (unit.c) ---- */
 
 /* What a unit changes. Zero-initialise; cmb_unit_begin fills in. */
@@ -163,6 +173,7 @@ typedef struct cmb_unit {
         cmb_refobj *ref;
         cmb_state state;
         bool exists;
+        cmb_reflog_reason reason;
     } *moves;               /* refs in memory to be moved when it is queued */
     size_t move_count, move_capacity;
     struct cmb_move inline_moves[2];
@@ -171,7 +182,7 @@ typedef struct cmb_unit {
 int cmb_unit_begin(cmb_store *store, cmb_unit *unit);
 /* The ref (whose writer lock is held, or whose content does not change) is to stand on state; NULL: deleted.
  * A later move of a ref replaces an earlier one. */
-int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state);
+int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason);
 int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit);
 /* Queues it and shows it in memory. On an error nothing has changed. The unit is over in any case. */
 int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq);
@@ -246,7 +257,7 @@ struct cmb_store {
     char device_line[256];
 
     cmb_mutex unit;           /* see the top of this file */
-    uint64_t unit_number;     /* of the last one published; under `unit` and lock */
+    uint64_t unit_number;     /* of the last one published since the image was made; under `unit` and lock */
     bool checkpointing;       /* one is being written; under lock */
 
     cmb_mutex lock;

@@ -36,12 +36,12 @@ static int check(const landing *l)
     return cmb_commit_info_check(l->info);
 }
 
-/* Is more to be written than the head should take in one piece? */
-static bool is_large(const cmb_txn *txn)
+/* Is more to be written than the head should take in one piece? `others`: transactions in the same unit. */
+static bool is_large(const cmb_txn *txn, size_t others)
 {
     uint64_t segment = (uint64_t)1 << cmb_log_params(txn->store->log)->segment_shift;
     uint64_t limit = segment < CMB_STREAM_THRESHOLD / 2 ? 2 * segment : CMB_STREAM_THRESHOLD;
-    return txn->edit_bytes + txn->edit_count * txn->store->tree.target > limit;
+    return txn->edit_bytes + txn->edit_count * txn->store->tree.target > limit / (1 + others);
 }
 
 /* A finished stream waits to be made part of a unit. */
@@ -58,13 +58,13 @@ static int finish_stream(cmb_txn *txn)
     return 0;
 }
 
-static int prepare(landing *l)
+static int prepare(landing *l, size_t others)
 {
     cmb_txn *txn = l->txn;
     int error = check(l);
     if (!error)
         error = cmb_txn_close_direct(txn);
-    if (!error && cmb_txn_has_edits(txn) && (txn->stream || is_large(txn)))
+    if (!error && cmb_txn_has_edits(txn) && (txn->stream || is_large(txn, others)))
         error = cmb_txn_collapse(txn);
     if (!error && txn->stream)
         error = finish_stream(txn);
@@ -134,7 +134,7 @@ static int enter(cmb_unit *unit, landing *l)
         error = choose_state(unit, l, &root, &now);
     if (error || cmb_state_equal(&l->state, &now))
         return error;
-    return cmb_unit_move(unit, l->ref, &l->state);
+    return cmb_unit_move(unit, l->ref, &l->state, CMB_REFLOG_COMMITTED);
 }
 
 /* Is there nothing to be written, as far as can be said before edits are applied? */
@@ -190,16 +190,45 @@ static bool all_idle(landing *landings, size_t n)
     return true;
 }
 
-/* All of it but giving the transactions back and waiting. */
+/* Builds in streams what the head had no room for. *out_again: there is something new to try. */
+static int move_to_streams(landing *landings, size_t n, bool *out_again)
+{
+    int error = 0;
+    *out_again = false;
+    for (size_t i = 0; i < n; i++)
+        if (landings[i].txn->broken) /* its stream went with the unit */
+            return 0;
+    for (size_t i = 0; !error && i < n; i++) {
+        cmb_txn *txn = landings[i].txn;
+        if (!cmb_txn_has_edits(txn))
+            continue;
+        error = cmb_txn_collapse(txn);
+        if (!error)
+            error = finish_stream(txn);
+        *out_again = !error;
+    }
+    return error;
+}
+
+/*
+ * All of it but giving the transactions back and waiting. The head takes a unit only as far as the
+ * segments go that it announced before; what needs more of them than that is no lack of space.
+ */
 static int land(cmb_store *store, landing *landings, size_t n, uint64_t *out_seq)
 {
     int error = 0;
+    bool again = false;
     for (size_t i = 0; !error && i < n; i++)
-        error = prepare(&landings[i]);
+        error = prepare(&landings[i], n - 1);
     *out_seq = 0;
     if (error || all_idle(landings, n))
         return error;
-    return land_unit(store, landings, n, out_seq);
+    error = land_unit(store, landings, n, out_seq);
+    if (error == CMB_ENOSPC) {
+        int failed = move_to_streams(landings, n, &again);
+        error = failed ? failed : again ? land_unit(store, landings, n, out_seq) : error;
+    }
+    return error;
 }
 
 static int conclude(cmb_store *store, landing *landings, size_t n, int error, uint64_t seq, cmb_rev *out_revs)

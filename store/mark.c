@@ -202,7 +202,8 @@ static int mark_tree(walk *w, const cmb_noderef *root)
 static int mark_tables(walk *w)
 {
     static const char *const names[CMB_TABLES] = {
-        [CMB_TABLE_REFS] = "the table of branches and tags", [CMB_TABLE_COMMITS] = "the index of commits"};
+        [CMB_TABLE_REFS] = "the table of branches and tags", [CMB_TABLE_COMMITS] = "the index of commits",
+        [CMB_TABLE_REFLOG] = "the reflog"};
     uint64_t addr;
     uint32_t length;
     bool added;

@@ -326,7 +326,7 @@ static int make_main(cmb_store *store)
     error = cmb_unit_begin(store, &unit);
     if (!error) {
         cmb_state_empty(store, &state);
-        error = cmb_unit_move(&unit, ref, &state);
+        error = cmb_unit_move(&unit, ref, &state, CMB_REFLOG_CREATED);
         if (error)
             cmb_unit_abort(&unit);
         else

@@ -2,8 +2,8 @@
 /*
  * root.c: ROOT and EDITS records.
  *
- *   ROOT payload   u8 version (1)  u8 number of tables
- *                  per table: u8 table (0: refs, 1: commits)  u8 size  packed root
+ *   ROOT payload   u8 version (1)  u8 number of tables  u64 units folded in since the image was made
+ *                  per table: u8 table (0: refs, 1: commits, 2: reflog)  u8 size  packed root
  *   EDITS payload  u8 version (1)
  *                  per edit: u8 table  u8 operation (1: set, 2: remove)  u16 key size  u16 value size  key  value
  *
@@ -12,19 +12,22 @@
 #include "store/internal.h"
 
 #define VERSION 1u
+#define ROOT_HEADER 10u
 #define EDIT_HEADER 6u
 
 enum { EDIT_SET = 1, EDIT_REMOVE = 2 };
 
 /* ---- ROOT ---- */
 
-int cmb_root_append(cmb_store *store, cmb_appender *app, const cmb_noderef roots[CMB_TABLES], uint64_t *out_addr,
-                    uint32_t *out_length)
+int cmb_root_append(cmb_store *store, cmb_appender *app, uint64_t units, const cmb_noderef roots[CMB_TABLES],
+                    uint64_t *out_addr, uint32_t *out_length)
 {
-    uint8_t payload[2 + CMB_TABLES * (2 + CMB_NODEREF_PACKED_MAX)], *p = payload;
+    uint8_t payload[ROOT_HEADER + CMB_TABLES * (2 + CMB_NODEREF_PACKED_MAX)], *p = payload;
     uint64_t addr;
     *p++ = VERSION;
     *p++ = CMB_TABLES;
+    cmb_put64(p, units);
+    p += 8;
     for (unsigned i = 0; i < CMB_TABLES; i++) {
         unsigned size = cmb_noderef_pack(&roots[i], p + 2);
         p[0] = (uint8_t)i;
@@ -41,15 +44,16 @@ int cmb_root_append(cmb_store *store, cmb_appender *app, const cmb_noderef roots
 }
 
 static int decode_root(const cmb_store *store, uint64_t addr, const uint8_t *p, size_t size,
-                       cmb_noderef out_roots[CMB_TABLES])
+                       uint64_t *out_units, cmb_noderef out_roots[CMB_TABLES])
 {
     const uint8_t *end = p + size;
     unsigned seen = 0;
-    if (size < 2 || p[0] != VERSION || p[1] != CMB_TABLES)
+    if (size < ROOT_HEADER || p[0] != VERSION || p[1] != CMB_TABLES)
         return cmb_fail(size && p[0] > VERSION ? CMB_EVERSION : CMB_ECORRUPT,
                         "root record at %llu: version %u with %u tables", (unsigned long long)addr, size ? p[0] : 0,
                         size > 1 ? p[1] : 0);
-    for (p += 2; end - p >= 2;) {
+    *out_units = cmb_get64(p + 2);
+    for (p += ROOT_HEADER; end - p >= 2;) {
         unsigned table = p[0];
         size_t length = p[1], used;
         p += 2;
@@ -70,8 +74,9 @@ static int decode_root(const cmb_store *store, uint64_t addr, const uint8_t *p, 
 
 int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length)
 {
-    _Alignas(16) uint8_t record[CMB_RECORD_HEADER + 2 + CMB_TABLES * (2 + CMB_NODEREF_PACKED_MAX)];
+    _Alignas(16) uint8_t record[CMB_RECORD_HEADER + ROOT_HEADER + CMB_TABLES * (2 + CMB_NODEREF_PACKED_MAX)];
     cmb_noderef roots[CMB_TABLES];
+    uint64_t units;
     if (length < CMB_RECORD_HEADER || length > sizeof record)
         return cmb_fail(CMB_ECORRUPT, "root record at %llu: %u bytes", (unsigned long long)addr, length);
     int error = cmb_log_read(store->log, NULL, addr, length, record);
@@ -81,9 +86,11 @@ int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length)
         return cmb_fail_in(error, "root record");
     if (cmb_record_kind_of(record) != CMB_RECORD_ROOT || cmb_record_length(record) != length)
         return cmb_fail(CMB_ECORRUPT, "root record at %llu: another record is there", (unsigned long long)addr);
-    error = decode_root(store, addr, record + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER, roots);
+    error = decode_root(store, addr, record + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER, &units, roots);
     for (unsigned i = 0; !error && i < CMB_TABLES; i++)
         store->tables[i].root = roots[i];
+    if (!error)
+        store->unit_number += units; /* those after it were counted while they were replayed */
     return error;
 }
 

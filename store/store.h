@@ -4,9 +4,9 @@
  * include/cambium/store.h.
  *
  * ---- one root record ----
- * The ROOT record holds the roots of two tables, trees of the same kind as content trees: refs ("heads/NAME",
- * "tags/NAME" -> packed state) and the commit index (commit id -> address, length of its COMMIT record). A superblock
- * names one ROOT record. Each head unit ends in an EDITS record: its changes to the tables. Edits since the last
+ * The ROOT record holds the roots of three tables, trees of the same kind as content trees: refs ("heads/NAME",
+ * "tags/NAME" -> packed state), the commit index (commit id -> address, length of its COMMIT record) and the reflog
+ * (ref, zero byte, number of the unit -> commits before and after, time, reason; reflog.c). A superblock names one ROOT record. Each head unit ends in an EDITS record: its changes to the tables. Edits since the last
  * checkpoint wait in memory, over the trees (table.c), and are folded into them at checkpoints; recovery replays EDITS
  * records in order. So a small commit writes its path and some 200 bytes, and moving several branches is atomic.
  * Table nodes have a target of at least 4 KiB whatever the image's is: table values always lie in line.

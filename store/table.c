@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * table.c: the ref table and the commit index. A table is a tree and the edits published since the
+ * table.c: the ref table, the commit index and the reflog. A table is a tree and the edits published since the
  * tree was written. The edits wait in a hash table: a lookup is one probe, and putting a prepared
  * edit in place cannot fail. They are sorted only when the table is listed or folded.
  */

@@ -32,6 +32,8 @@ static int fold_table(cmb_store *store, cmb_appender *app, cmb_table_id id, cmb_
             source->ops->close(source);
         }
     }
+    if (!error && id == CMB_TABLE_REFLOG)
+        error = cmb_reflog_trim(store, app, buffer, &root);
     cmb_buffer_destroy(buffer);
     if (!error)
         *out_root = root;
@@ -45,7 +47,7 @@ static int fold_tables(cmb_store *store, cmb_appender *app, fold *out)
     for (unsigned i = 0; !error && i < CMB_TABLES; i++)
         error = fold_table(store, app, (cmb_table_id)i, &out->roots[i]);
     out->upto = store->unit_number;
-    return error ? error : cmb_root_append(store, app, out->roots, &out->addr, &out->length);
+    return error ? error : cmb_root_append(store, app, out->upto, out->roots, &out->addr, &out->length);
 }
 
 static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
@@ -168,7 +170,7 @@ static int grow_moves(cmb_unit *unit)
     return 0;
 }
 
-int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state)
+int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason)
 {
     struct cmb_move *m = unit->moves, *end = m + unit->move_count;
     while (m < end && m->ref != ref)
@@ -184,6 +186,7 @@ int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state)
         cmb_ref_reuse(unit->store, ref);
     }
     m->exists = state != NULL;
+    m->reason = reason;
     if (state)
         m->state = *state;
     else
@@ -212,6 +215,25 @@ int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit)
     return add_edit(unit, CMB_TABLE_COMMITS, key, (cmb_bytes){value, sizeof value}, false);
 }
 
+/* Moves between commits are remembered, and that a ref came or went. */
+static int log_move(cmb_unit *unit, const struct cmb_move *m)
+{
+    cmb_store *store = unit->store;
+    const cmb_refobj *ref = m->ref; /* its state moves under store->unit only */
+    uint8_t key[CMB_REFLOG_KEY_MAX], value[CMB_REFLOG_VALUE_MAX];
+    if (ref->exists == m->exists && cmb_name_equal(&ref->state.commit.id, &m->state.commit.id))
+        return 0;
+    cmb_reflog_entry entry = {.time = store->env.now(store->env.ctx),
+                              .reason = m->reason == CMB_REFLOG_SET && !ref->exists ? CMB_REFLOG_CREATED : m->reason};
+    if (ref->exists)
+        entry.before = ref->state.commit.id;
+    if (m->exists)
+        entry.after = m->state.commit.id;
+    size_t key_size = cmb_reflog_key(ref->name, ref->name_size, store->unit_number + 1, key);
+    return add_edit(unit, CMB_TABLE_REFLOG, (cmb_bytes){key, key_size}, (cmb_bytes){value, cmb_reflog_pack(&entry, value)},
+                    false);
+}
+
 static int add_moves(cmb_unit *unit)
 {
     int error = 0;
@@ -221,6 +243,8 @@ static int add_moves(cmb_unit *unit)
         size_t size = m->exists ? cmb_state_pack(&m->state, value) : 0;
         error = add_edit(unit, CMB_TABLE_REFS, (cmb_bytes){m->ref->name, m->ref->name_size},
                          (cmb_bytes){value, size}, !m->exists);
+        if (!error)
+            error = log_move(unit, m);
     }
     return error;
 }

@@ -168,6 +168,26 @@ CMB_API void cmb_commit_free(cmb_commit *commit);
 /** First parents from rev downwards (a working state starts at the commit below it). Non-zero from fn stops: CMB_ESTOPPED. */
 CMB_API int cmb_log_first_parents(cmb_store *store, const char *rev, int (*fn)(void *ctx, const cmb_commit *commit), void *ctx);
 
+/** Why a ref moved. */
+typedef enum cmb_reflog_reason {
+    CMB_REFLOG_CREATED = 1,
+    CMB_REFLOG_COMMITTED = 2, /* a transaction's permanent commit */
+    CMB_REFLOG_SET = 3,       /* cmb_branch_set, cmb_branch_compare_and_set, cmb_tag_set */
+    CMB_REFLOG_DELETED = 4,
+    CMB_REFLOG_SEALED = 5,    /* its working state was named, and so became a commit */
+} cmb_reflog_reason;
+typedef struct cmb_reflog_entry {
+    cmb_name before, after; /* commits; size 0: none */
+    int64_t time;           /* microseconds since 1970-01-01 UTC */
+    cmb_reflog_reason reason;
+} cmb_reflog_entry;
+#define CMB_REFLOG_MAX 1000u /* newest entries that are kept of a ref; older ones go at checkpoints */
+/**
+ * Where a branch ("NAME" or "heads/NAME") or a tag ("tags/NAME") stood, newest first, also after it was deleted. Working
+ * states leave no trace. CMB_ENOTFOUND: there never was one. Non-zero from fn stops: CMB_ESTOPPED.
+ */
+CMB_API int cmb_reflog(cmb_store *store, const char *ref, int (*fn)(void *ctx, const cmb_reflog_entry *entry), void *ctx);
+
 /* ------------------------------------------------------------------ reading */
 
 /** A view of one state, for ever the same. Takes no lock that a writer waits for, needs no flush. */

@@ -352,6 +352,86 @@ static void thousands_of_branches_survive_folding_and_reopening(void **state)
     }
 }
 
+/* ---- the reflog ---- */
+
+typedef struct trail {
+    cmb_reflog_entry entries[CMB_REFLOG_MAX + 10];
+    size_t n, stop_at;
+} trail;
+
+static int note_entry(void *ctx, const cmb_reflog_entry *entry)
+{
+    trail *t = ctx;
+    t->entries[t->n++] = *entry;
+    return t->n == t->stop_at;
+}
+
+static void expect_entry(const cmb_reflog_entry *e, cmb_reflog_reason reason, const cmb_name *before, const cmb_name *after)
+{
+    assert_int_equal(e->reason, reason);
+    assert_int_equal(e->before.size, before ? before->size : 0);
+    assert_int_equal(e->after.size, after ? after->size : 0);
+    assert_true(!before || same_name(&e->before, before));
+    assert_true(!after || same_name(&e->after, after));
+}
+
+static void the_reflog_tells_where_a_branch_stood_newest_first(void **state)
+{
+    bed *b = *state;
+    trail t = {.n = 0};
+    cmb_name one = put(b->store, "main", "a", "1", "one").commit;
+    put(b->store, "main", "a", "working", NULL); /* leaves no trace */
+    must(cmb_branch_create(b->store, "side", "main")); /* seals main */
+    cmb_name sealed = rev_of(b->store, "main").commit;
+    must(cmb_branch_set(b->store, "side", "main~1"));
+    must(cmb_branch_delete(b->store, "side"));
+    for (int round = 0; round < 2; round++) {
+        t.n = 0;
+        must(cmb_reflog(b->store, "side", note_entry, &t));
+        assert_int_equal(t.n, 3);
+        expect_entry(&t.entries[0], CMB_REFLOG_DELETED, &one, NULL);
+        expect_entry(&t.entries[1], CMB_REFLOG_SET, &sealed, &one);
+        expect_entry(&t.entries[2], CMB_REFLOG_CREATED, NULL, &sealed);
+        t.n = 0;
+        must(cmb_reflog(b->store, "heads/main", note_entry, &t));
+        assert_int_equal(t.n, 3);
+        expect_entry(&t.entries[0], CMB_REFLOG_SEALED, &one, &sealed);
+        expect_entry(&t.entries[1], CMB_REFLOG_COMMITTED, NULL, &one);
+        expect_entry(&t.entries[2], CMB_REFLOG_CREATED, NULL, NULL);
+        assert_true(t.entries[0].time >= t.entries[1].time);
+        bed_reopen(b);
+    }
+    t = (trail){.stop_at = 1};
+    must_be(cmb_reflog(b->store, "main", note_entry, &t), CMB_ESTOPPED);
+    must_be(cmb_reflog(b->store, "never", note_entry, &t), CMB_ENOTFOUND);
+    must_be(cmb_reflog(b->store, "a..b", note_entry, &t), CMB_EINVAL);
+}
+
+static void the_reflog_keeps_the_newest_entries_of_each_ref(void **state)
+{
+    bed *b = *state;
+    static trail t;
+    char value[32];
+    put(b->store, "main", "a", "first", "first");
+    must(cmb_branch_create(b->store, "quiet", "main"));
+    for (unsigned i = 0; i < CMB_REFLOG_MAX + 5; i++) {
+        snprintf(value, sizeof value, "%u", i);
+        put(b->store, "main", "a", value, "again");
+        if (i == CMB_REFLOG_MAX / 2)
+            bed_reopen(b);
+    }
+    bed_reopen(b);
+    put(b->store, "main", "a", "folded", "the first write after an open folds the tables");
+    t = (trail){.n = 0};
+    must(cmb_reflog(b->store, "main", note_entry, &t));
+    assert_in_range(t.n, CMB_REFLOG_MAX, CMB_REFLOG_MAX + 1);
+    for (size_t i = 1; i < t.n; i++)
+        assert_true(same_name(&t.entries[i].after, &t.entries[i - 1].before));
+    t = (trail){.n = 0};
+    must(cmb_reflog(b->store, "quiet", note_entry, &t));
+    assert_int_equal(t.n, 1);
+}
+
 #define with_bed(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -373,6 +453,8 @@ int main(void)
         with_bed(tags_name_commits),
         with_bed(lists_are_in_order_and_can_be_stopped),
         with_bed(the_log_follows_first_parents),
+        with_bed(the_reflog_tells_where_a_branch_stood_newest_first),
+        with_bed(the_reflog_keeps_the_newest_entries_of_each_ref),
         with_bed(thousands_of_branches_survive_folding_and_reopening),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
