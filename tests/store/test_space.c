@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: ISC */
+/* That there is no room is said when there is none, and not before. */
+#include "bed.h"
+
+#include "store/internal.h"
+
+#define NODE 65536u
+#define KEYS 8000
+#define EDITS 56 /* random ones: as many leaves, still taken for what the head can hold */
+#define BRANCHES 10
+
+static void put_number(cmb_txn *txn, uint64_t key, uint64_t *seed)
+{
+    uint8_t k[8], value[400];
+    for (int i = 0; i < 8; i++)
+        k[i] = (uint8_t)(key >> (56 - 8 * i));
+    for (size_t i = 0; i < sizeof value; i++)
+        value[i] = (uint8_t)bed_mix(seed);
+    must(cmb_txn_put(txn, (cmb_bytes){k, sizeof k}, (cmb_bytes){value, sizeof value}));
+}
+
+static void fill(bed *b, uint64_t size, uint64_t *seed)
+{
+    cmb_txn *txn;
+    cmb_init_options init = {.size = size, .node_size = NODE, .segment_size = 2u << 20};
+    memset(b, 0, sizeof *b);
+    bed_open_with(b, size, &init);
+    must(cmb_txn_begin(b->store, "main", 0, &txn));
+    for (uint64_t i = 0; i < KEYS; i++)
+        put_number(txn, i, seed);
+    must(cmb_txn_commit(txn, NULL, NULL));
+}
+
+static cmb_txn *edit(bed *b, const char *branch, uint64_t *seed)
+{
+    cmb_txn *txn;
+    must(cmb_txn_begin(b->store, branch, 0, &txn));
+    for (unsigned i = 0; i < EDITS; i++)
+        put_number(txn, bed_mix(seed) % KEYS, seed);
+    return txn;
+}
+
+static void a_transaction_is_refused_only_when_the_device_is_full(void **state)
+{
+    (void)state;
+    for (uint64_t size = 32; size <= 96; size += 16) {
+        bed b;
+        uint64_t seed = size, commits = 0;
+        int error = 0;
+        cmb_log_stats stats;
+        fill(&b, size << 20, &seed);
+        while (!error) {
+            cmb_txn *txn = edit(&b, "main", &seed);
+            error = cmb_txn_commit(txn, NULL, NULL);
+            commits += !error;
+            if (error)
+                cmb_txn_abort(txn);
+        }
+        must_be(error, CMB_ENOSPC);
+        cmb_log_get_stats(b.store->log, &stats);
+        uint64_t reserve = size / 2 / 32 < 2 ? 2 : size / 2 / 32;
+        print_message("%llu MiB: %llu commits, %llu segments free\n", (unsigned long long)size,
+                      (unsigned long long)commits, (unsigned long long)stats.segments[CMB_SEG_FREE]);
+        /* What is announced for the head counts as free. A unit takes three segments at most. */
+        assert_true(stats.segments[CMB_SEG_FREE] <= reserve + 3 + 2);
+        bed_reopen(&b);
+        bed_close(&b);
+    }
+}
+
+static void transactions_that_are_small_each_and_large_together_commit_as_one(void **state)
+{
+    (void)state;
+    bed b;
+    cmb_txn *txns[BRANCHES];
+    cmb_rev revs[BRANCHES];
+    uint64_t seed = 3;
+    fill(&b, 192u << 20, &seed);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < BRANCHES; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "b%u", i);
+            if (round == 0)
+                must(cmb_branch_create(b.store, name, "main"));
+            txns[i] = edit(&b, name, &seed);
+        }
+        must(cmb_txn_commit_many(txns, BRANCHES, NULL, revs));
+        for (unsigned i = 0; i < BRANCHES; i++)
+            assert_int_equal(revs[i].entries, KEYS);
+    }
+    bed_reopen(&b);
+    bed_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_transaction_is_refused_only_when_the_device_is_full),
+        cmocka_unit_test(transactions_that_are_small_each_and_large_together_commit_as_one),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
