@@ -40,14 +40,52 @@ static int fold_table(cmb_store *store, cmb_appender *app, cmb_table_id id, cmb_
     return error;
 }
 
-/* Appends the tables with all edits folded in and their ROOT record. store->unit held. */
+/* Appends the tables with all edits folded in. store->unit held. */
 static int fold_tables(cmb_store *store, cmb_appender *app, fold *out)
 {
     int error = 0;
     for (unsigned i = 0; !error && i < CMB_TABLES; i++)
         error = fold_table(store, app, (cmb_table_id)i, &out->roots[i]);
     out->upto = store->unit_number;
-    return error ? error : cmb_root_append(store, app, out->upto, out->roots, &out->addr, &out->length);
+    return error;
+}
+
+/*
+ * The same in a stream, for what needs more segments than the head has announced: the more history
+ * there is, the more leaves of the commit index a fold changes. *app, begun anew, adopts the stream;
+ * NULL on failure.
+ */
+static int fold_aside(cmb_store *store, cmb_appender **app, fold *out)
+{
+    cmb_appender *stream;
+    cmb_append_abort(*app);
+    *app = NULL;
+    int error = cmb_log_stream(store->log, &stream);
+    if (error)
+        return error;
+    error = fold_tables(store, stream, out);
+    if (!error)
+        error = cmb_stream_finish(stream);
+    if (!error)
+        error = cmb_log_begin_urgent(store->log, app, NULL);
+    if (!error) {
+        error = cmb_append_adopt(*app, stream);
+        if (!error)
+            return 0;
+        cmb_append_abort(*app);
+        *app = NULL;
+    }
+    cmb_append_abort(stream);
+    return error;
+}
+
+/* Tables and their ROOT record. */
+static int fold_all(cmb_store *store, cmb_appender **app, fold *out)
+{
+    int error = fold_tables(store, *app, out);
+    if (error == CMB_ENOSPC)
+        error = fold_aside(store, app, out);
+    return error ? error : cmb_root_append(store, *app, out->upto, out->roots, &out->addr, &out->length);
 }
 
 static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
@@ -68,7 +106,7 @@ static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
 {
     fold f;
     uint64_t seq = 0;
-    int error = fold_tables(store, app, &f);
+    int error = fold_all(store, &app, &f);
     if (others)
         cmb_mutex_unlock(&store->unit);
     bool gone = false;
@@ -76,7 +114,7 @@ static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
         error = cmb_log_checkpoint(app, f.addr, f.length, &seq);
         gone = !error || error == CMB_EUNKNOWN;
     }
-    if (!gone)
+    if (!gone && app)
         cmb_append_abort(app);
     if (!error)
         show_fold(store, &f, seq);
@@ -109,7 +147,7 @@ int cmb_store_checkpoint(cmb_store *store)
     if (!checkpoint_claim(store))
         return 0;
     cmb_mutex_lock(&store->unit);
-    error = cmb_log_begin(store->log, &app, NULL);
+    error = cmb_log_begin_urgent(store->log, &app, NULL);
     if (error)
         cmb_mutex_unlock(&store->unit);
     else
