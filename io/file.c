@@ -306,6 +306,26 @@ static int cut_tail(cmb_file *f, uint64_t size)
     return 0;
 }
 
+/*
+ * The host's blocks are taken here, where a lack of them is an answer, and not when a commit is
+ * written, where it would be a device that failed. A file system that cannot take them gets a sparse file.
+ */
+static int extend(cmb_file *f, uint64_t size, uint64_t new_size)
+{
+    int result;
+    do {
+        result = fallocate(f->fd, 0, (off_t)size, (off_t)(new_size - size));
+    } while (result && errno == EINTR);
+    if (!result)
+        return 0;
+    if (cmb_file_errno(errno) == CMB_ENOSPC) {
+        int error = cmb_file_fail(f->dev.name, "cannot be made larger", errno);
+        (void)!ftruncate(f->fd, (off_t)size); /* part of it may be there: opening copes with that as well */
+        return error;
+    }
+    return ftruncate(f->fd, (off_t)new_size) ? cmb_file_fail(f->dev.name, "cannot be made larger", errno) : 0;
+}
+
 static int grow_locked(cmb_file *f, uint64_t new_size)
 {
     uint64_t size = atomic_load(&f->size);
@@ -314,10 +334,10 @@ static int grow_locked(cmb_file *f, uint64_t new_size)
     int error = cut_tail(f, size);
     if (error)
         return error;
-    if (ftruncate(f->fd, (off_t)new_size))
-        return cmb_file_fail(f->dev.name, "cannot be made larger", errno);
-    atomic_store(&f->size, new_size);
-    return 0;
+    error = extend(f, size, new_size);
+    if (!error)
+        atomic_store(&f->size, new_size);
+    return error;
 }
 
 int cmb_file_grow(cmb_device *dev, uint64_t new_size)

@@ -71,8 +71,8 @@ static int stage_write(mover *m, uint64_t length)
 {
     cmb_log *log = m->log;
     int e = cmb_io_write(m->queue, (m->t.physical << log->shift) + m->t.flushed, m->stage, length);
-    if (e)
-        return cmb_log_latch(log, "relocation");
+    if (e) /* nothing refers to the target yet */
+        return e == CMB_ENOSPC ? e : cmb_log_latch(log, "relocation");
     atomic_fetch_add_explicit(&log->bytes_written, length, memory_order_relaxed);
     return 0;
 }
@@ -136,7 +136,7 @@ static int target_close(mover *m)
     e = cmb_io_write(m->queue, addr, footer, size);
     cmb_io_buffer_release(&log->alloc, footer, (size_t)size);
     if (e)
-        return cmb_log_latch(log, "relocation");
+        return e == CMB_ENOSPC ? e : cmb_log_latch(log, "relocation");
     atomic_fetch_add_explicit(&log->bytes_written, size, memory_order_relaxed);
     for (size_t i = m->t.first_moved; i < m->n_moved; i++) {
         if (m->moved[i].physical)

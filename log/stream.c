@@ -75,8 +75,11 @@ void cmb_stream_drop(cmb_appender *s)
 
 /* ---- writing ---- */
 
-static int stream_failed(cmb_appender *s, const char *doing)
+/* What nothing refers to yet can be done without: for want of space only the stream fails. */
+static int stream_failed(cmb_appender *s, int e, const char *doing)
 {
+    if (e == CMB_ENOSPC)
+        return s->error = e;
     s->error = cmb_log_latch(s->log, doing);
     return s->error;
 }
@@ -94,7 +97,7 @@ static int write_frame(cmb_appender *s)
     cmb_frame_seal(log, f, 0, s->prev, cmb_log_durable_seq(log), &s->prev);
     int e = cmb_io_write(s->queue, (f->physical << log->shift) + offset, f->buf, length);
     if (e)
-        return stream_failed(s, "stream");
+        return stream_failed(s, e, "stream");
     atomic_fetch_add_explicit(&log->bytes_written, length, memory_order_relaxed);
     cmb_mutex_lock(&log->lock);
     atomic_store_explicit(&cmb_table_at(log, f->addr >> log->shift)->written, offset + length, memory_order_release);
@@ -158,12 +161,18 @@ static int begin_frame(cmb_appender *s, uint32_t aligned)
     return e;
 }
 
+static int refuse(const cmb_appender *s)
+{
+    return s->error == CMB_ENOSPC ? cmb_fail(CMB_ENOSPC, "%s: no space for the stream", s->log->dev->name)
+                                  : cmb_log_refuse(s->log);
+}
+
 int cmb_stream_append(cmb_appender *s, uint32_t length, uint64_t *out_addr, void **out_buf)
 {
     uint32_t aligned = (uint32_t)cmb_align_up(length, CMB_RECORD_ALIGN);
     assert(!s->finished);
     if (s->error || atomic_load_explicit(&s->log->failed, memory_order_relaxed))
-        return cmb_log_refuse(s->log);
+        return refuse(s);
     int e = 0;
     if (s->frame) {
         uint32_t need = atomic_load_explicit(&s->frame->fill, memory_order_relaxed) + aligned;
@@ -186,13 +195,13 @@ int cmb_stream_finish(cmb_appender *s)
 {
     cmb_log *log = s->log;
     if (s->error || atomic_load_explicit(&log->failed, memory_order_acquire))
-        return cmb_log_refuse(log);
+        return refuse(s);
     int e = write_frame(s);
     if (e)
         return e;
     e = cmb_log_flush(log, s->queue, s->generation);
     if (e)
-        return stream_failed(s, "stream");
+        return stream_failed(s, CMB_EIO, "stream"); /* what was flushed is unknown, whatever the reason */
     s->finished = true;
     return 0;
 }

@@ -296,6 +296,55 @@ static void metadata_segments_are_rewritten_and_recycled_over_thousands_of_check
     cmb_device_close(dev);
 }
 
+static void count_writes(void *ctx, const cmb_trace_event *event)
+{
+    *(uint64_t *)ctx += event->op == CMB_OP_WRITE;
+}
+
+/* A unit through a stream of three frames, the `failing`-th write of which finds no space. */
+static void a_stream_without_space_fails_alone(void **state)
+{
+    (void)state;
+    uint64_t before = 0;
+    for (unsigned run = 0; run < 4; run++) { /* the first one counts */
+        th_random r = {7};
+        uint64_t writes = 0, addr, first, seq;
+        cmb_fault_rule rule = {.op = CMB_OP_WRITE, .kind = CMB_FAULT_ENOSPC, .first = run ? before + run - 1 : UINT64_MAX};
+        cmb_device *fault, *dev;
+        cmb_log *log;
+        cmb_appender *s;
+        th_ok(cmb_device_fault(th_mem(64u << 20), &rule, 1, 1, &fault));
+        th_ok(cmb_device_trace(fault, count_writes, &writes, &dev));
+        th_format(dev, 64u << 20, 21, &r);
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        th_start(log, 0);
+        th_ok(th_unit(log, 1000, 1, &first, &seq));
+        th_ok(cmb_log_sync(log, seq));
+        before = run ? before : writes;
+        th_ok(cmb_log_stream(log, &s));
+        int e = 0;
+        for (unsigned i = 0; i < 30 && !e; i++)
+            e = th_append(s, 90000, &addr);
+        if (!e)
+            e = cmb_stream_finish(s);
+        assert_int_equal(e, run ? CMB_ENOSPC : 0);
+        if (run) {
+            assert_int_equal(th_append(s, 100, &addr), CMB_ENOSPC);
+            assert_int_equal(cmb_stream_finish(s), CMB_ENOSPC);
+        }
+        cmb_append_abort(s);
+        th_ok(th_unit(log, 1000, 2, &addr, &seq)); /* the log goes on */
+        th_ok(cmb_log_sync(log, seq));
+        th_check(log, first, 1000);
+        th_ok(cmb_log_close(log));
+        static th_edits edits;
+        th_ok(th_open_as(dev, true, &r, &edits, &log));
+        assert_int_equal(edits.n, 2);
+        th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +353,7 @@ int main(void)
         cmocka_unit_test(relocation_that_was_not_checkpointed_is_recovered_from_the_log),
         cmocka_unit_test(a_retired_segment_is_free_only_after_two_checkpoints),
         cmocka_unit_test(metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints),
+        cmocka_unit_test(a_stream_without_space_fails_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

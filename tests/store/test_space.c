@@ -2,6 +2,10 @@
 /* That there is no room is said when there is none, and not before. */
 #include "bed.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "store/internal.h"
 
 #define NODE 65536u
@@ -92,11 +96,78 @@ static void transactions_that_are_small_each_and_large_together_commit_as_one(vo
     bed_close(&b);
 }
 
+/* ---- a host without room for a file that grows ---- */
+
+static int commit_load(cmb_store *store, unsigned keys, uint64_t *seed)
+{
+    cmb_txn *txn;
+    must(cmb_txn_begin(store, "main", 0, &txn));
+    int error = 0;
+    for (unsigned i = 0; !error && i < keys; i++) {
+        uint8_t value[700];
+        uint64_t key = bed_mix(seed);
+        for (size_t k = 0; k < sizeof value; k++)
+            value[k] = (uint8_t)bed_mix(seed);
+        error = cmb_txn_put(txn, (cmb_bytes){&key, 8}, (cmb_bytes){value, sizeof value});
+    }
+    if (!error)
+        error = cmb_txn_commit(txn, NULL, NULL);
+    if (error)
+        cmb_txn_abort(txn);
+    return error;
+}
+
+/* `keys` a transaction: few go through the head, many through a stream. */
+static void fill_host(unsigned keys)
+{
+    char path[] = "/tmp/cambium-space-XXXXXX";
+    struct rlimit old, limit;
+    cmb_store *store;
+    uint64_t seed = keys;
+    int fd = mkstemp(path), error = 0;
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    must(cmb_store_init(path, NULL, NULL));
+    must(cmb_store_open(path, NULL, &store));
+    put(store, "main", "first", "kept", "one");
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = old;
+    limit.rlim_cur = 90 << 20;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    while (!error)
+        error = commit_load(store, keys, &seed);
+    must_be(error, CMB_ENOSPC);
+    must_be(commit_load(store, keys, &seed), CMB_ENOSPC);
+    uint64_t entries = rev_of(store, "main").entries;
+    assert_true(entries > 10000);
+    setrlimit(RLIMIT_FSIZE, &old);
+    must(commit_load(store, keys, &seed)); /* room again: it goes on */
+    limit.rlim_cur = 90 << 20;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    must(cmb_store_close(store));
+    must(cmb_store_open(path, NULL, &store));
+    expect(store, "main", "first", "kept");
+    assert_int_equal(rev_of(store, "main").entries, entries + keys);
+    must(cmb_store_close(store));
+    setrlimit(RLIMIT_FSIZE, &old);
+    unlink(path);
+}
+
+static void a_full_host_is_no_space_and_changes_nothing(void **state)
+{
+    (void)state;
+    fill_host(100);
+    fill_host(20000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transaction_is_refused_only_when_the_device_is_full),
         cmocka_unit_test(transactions_that_are_small_each_and_large_together_commit_as_one),
+        cmocka_unit_test(a_full_host_is_no_space_and_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
