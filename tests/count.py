@@ -28,9 +28,11 @@ def points(output):
         if not point:
             before = line if line.strip() and not re.match(r"^(\d+\.\.\d+|#)", line) else before
             continue
-        name = point.group(2)
-        if name.startswith("# SKIP"):
-            found.append(("skip", name[len("# SKIP"):].strip(), before or "no reason given"))
+        name, skip, rest = point.group(2).partition("# SKIP")
+        if skip and name:  # as TAP has it: the name, then the reason
+            found.append(("skip", name.strip(), rest.strip() or before or "no reason given"))
+        elif skip:  # as cmocka has it: the name follows, the test printed the reason
+            found.append(("skip", rest.strip(), before or "no reason given"))
         else:
             found.append(("fail" if point.group(1) else "pass", name, ""))
         before = ""
