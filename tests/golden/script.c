@@ -273,14 +273,14 @@ static cmb_bytes dense_value(script *s, size_t size, uint64_t seed)
     return (cmb_bytes){s->big, size};
 }
 
-/* 9 MiB, in order or not. */
-static int load(script *s, const char *branch, bool sorted)
+/* Values of 512 bytes, their keys in order or not. */
+static int load(script *s, const char *branch, unsigned entries, bool sorted)
 {
     cmb_txn *txn;
     char key[32];
     GOLDEN_TRY(cmb_branch_create(s->store, branch, "main"));
     GOLDEN_TRY(cmb_txn_begin(s->store, branch, 0, &txn));
-    for (unsigned i = 0; i < 18000; i++) {
+    for (unsigned i = 0; i < entries; i++) {
         snprintf(key, sizeof key, "load/%016llx", (unsigned long long)(sorted ? i : mix(i)));
         GOLDEN_TRY(cmb_txn_put(txn, text(key), dense_value(s, 512, i)));
     }
@@ -291,7 +291,7 @@ static int load(script *s, const char *branch, bool sorted)
 static int fill_head(script *s)
 {
     char key[32];
-    for (unsigned i = 0; i < 36; i++) {
+    for (unsigned i = 0; i < 40; i++) {
         cmb_txn *txn;
         GOLDEN_TRY(cmb_txn_begin(s->store, "main", 0, &txn));
         snprintf(key, sizeof key, "head/%u", i % 30);
@@ -304,11 +304,11 @@ static int fill_head(script *s)
 static int part_large(script *s)
 {
     GOLDEN_TRY(open_store(s, 0));
-    GOLDEN_TRY(load(s, "sorted", true));
+    GOLDEN_TRY(load(s, "sorted", 16000, true));
     GOLDEN_TRY(fill_head(s));
     GOLDEN_TRY(close_store(s));
-    GOLDEN_TRY(open_store(s, (size_t)2 << 20));
-    GOLDEN_TRY(load(s, "random", false));
+    GOLDEN_TRY(open_store(s, (size_t)1 << 20));
+    GOLDEN_TRY(load(s, "random", 4000, false));
     return close_store(s);
 }
 
@@ -331,6 +331,7 @@ int golden_script(cmb_device *dev, const cmb_init_options *init, bool large)
     if (!s.big)
         return cmb_fail(CMB_ENOMEM, "no memory for the script's values");
     s.options.env = golden_env_start(&s.env);
+    s.options.pool_size = (size_t)16 << 20;
     int error = cmb_store_init_device(dev, init, &s.options);
     if (!error)
         error = run(&s, large);

@@ -15,6 +15,7 @@
 #include "io/io.h"
 
 #define ROW 64u
+#define PIECE ((uint64_t)1 << 20)
 #define SIZE_MAX_IMAGE ((uint64_t)1 << 30)
 
 static int image_create(uint64_t size, golden_image *out_image)
@@ -34,6 +35,27 @@ void golden_image_free(golden_image *image)
     *image = (golden_image){0};
 }
 
+static bool is_zero(const uint8_t *data, size_t size)
+{
+    return !data[0] && memcmp(data, data + 1, size - 1) == 0;
+}
+
+/* Memory of what is zero stays untouched, which is most of it. */
+static int read_pieces(cmb_queue *queue, const golden_image *image)
+{
+    uint8_t *piece = malloc(PIECE);
+    int error = piece ? 0 : cmb_fail(CMB_ENOMEM, "no memory to read an image");
+    for (uint64_t at = 0, n; !error && at < image->size; at += n) {
+        n = image->size - at < PIECE ? image->size - at : PIECE;
+        error = cmb_io_read(queue, at, piece, n, 0);
+        for (uint64_t i = 0; !error && i < n; i += CMB_BLOCK)
+            if (!is_zero(piece + i, CMB_BLOCK))
+                memcpy(image->bytes + at + i, piece + i, CMB_BLOCK);
+    }
+    free(piece);
+    return error;
+}
+
 int golden_image_read(cmb_device *dev, golden_image *out_image)
 {
     cmb_caps caps;
@@ -43,7 +65,7 @@ int golden_image_read(cmb_device *dev, golden_image *out_image)
     GOLDEN_TRY(image_create(caps.size, &image));
     int error = cmb_queue_open(dev, 1, &queue);
     if (!error) {
-        error = cmb_io_read(queue, 0, image.bytes, image.size, 0);
+        error = read_pieces(queue, &image);
         cmb_queue_close(queue);
     }
     if (error)
@@ -51,14 +73,6 @@ int golden_image_read(cmb_device *dev, golden_image *out_image)
     else
         *out_image = image;
     return error;
-}
-
-static bool is_zero(const uint8_t *data, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (data[i])
-            return false;
-    return true;
 }
 
 static int write_blocks(const golden_image *image, cmb_device *dev)
