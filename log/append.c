@@ -422,7 +422,7 @@ static int unit_begin(cmb_log *log, bool urgent, cmb_appender **out_app, bool *o
     cmb_mutex_unlock(&log->lock);
     int e = full ? cmb_log_write_out(log) : 0;
     if (e)
-        return cmb_log_refuse(log);
+        return atomic_load_explicit(&log->failed, memory_order_acquire) ? cmb_log_refuse(log) : e;
     cmb_appender *app = cmb_zalloc(&log->alloc, sizeof *app);
     if (!app)
         return CMB_ENOMEM;

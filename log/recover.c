@@ -281,10 +281,33 @@ static int apply_root(walker *w, const op *o)
     return e;
 }
 
+/* A stream's segment: so far nobody's, which bounds what a record can make the table hold. */
+static int apply_stream(cmb_log *log, const op *o)
+{
+    bool live = log->space.loaded && o->physical < log->space.count
+                && cmb_space_state(log, o->physical) == CMB_SEG_LIVE;
+    int e = live ? cmb_fail(CMB_ECORRUPT, "%s: a stream's segment %u is in use", log->dev->name, (unsigned)o->physical)
+                 : make_live(log, o->physical);
+    return e ? e : map_segment(log, o->logical, cmb_word(o->physical, CMB_SEG_STREAM, CMB_WORD_CLOSED), o->used);
+}
+
+/* Relocation: what is mapped gets another place, or none. */
+static int apply_relocation(cmb_log *log, const op *o)
+{
+    cmb_segment *segment;
+    int e = cmb_table_find(log, o->logical, &segment);
+    if (!e && (!segment || !atomic_load_explicit(&segment->word, memory_order_relaxed)))
+        e = cmb_fail(CMB_ECORRUPT, "%s: logical segment %llu is moved and was not there", log->dev->name,
+                     (unsigned long long)o->logical);
+    if (e || o->kind == CMB_SEG_NONE)
+        return e ? e : map_segment(log, o->logical, 0, 0);
+    e = make_live(log, o->physical);
+    return e ? e : map_segment(log, o->logical, cmb_word_compacted(o->physical, o->used), o->used);
+}
+
 static int apply_op(walker *w, const op *o)
 {
     cmb_log *log = w->log;
-    int e;
     switch (o->kind) {
     case OP_MOVE:
         return apply_move(w, o);
@@ -296,13 +319,10 @@ static int apply_op(walker *w, const op *o)
         return apply_next(log, o);
     case CMB_SEGMENT_RETIRE:
         return apply_retire(log, o);
-    case CMB_SEG_NONE:
-        return map_segment(log, o->logical, 0, 0);
+    case CMB_SEG_STREAM:
+        return apply_stream(log, o);
     default:
-        e = make_live(log, o->physical);
-        return e ? e : map_segment(log, o->logical, o->kind == CMB_SEG_COMPACTED
-                                                        ? cmb_word_compacted(o->physical, o->used)
-                                                        : cmb_word(o->physical, CMB_SEG_STREAM, CMB_WORD_CLOSED), o->used);
+        return apply_relocation(log, o);
     }
 }
 

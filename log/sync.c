@@ -322,7 +322,8 @@ static int append_seal(cmb_log *log, uint64_t *out_seq)
 {
     assert(!log->open->published && !log->open->started);
     uint32_t end = cmb_head_end(log);
-    if (end + CMB_BLOCK > log->size)
+    /* The last block is kept for announcing further segments when none is left. */
+    if (end + CMB_BLOCK > log->size - (log->n_next == 0 ? CMB_BLOCK : 0))
         return cmb_fail(CMB_ENOSPC, "%s: the head segment is full", log->dev->name);
     cmb_frame *frame;
     int e = cmb_frame_new(log, (log->head.segment << log->shift) + end, log->head.physical, CMB_BLOCK, &frame);

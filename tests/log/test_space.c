@@ -296,6 +296,40 @@ static void metadata_segments_are_rewritten_and_recycled_over_thousands_of_check
     cmb_device_close(dev);
 }
 
+static void a_full_device_takes_an_urgent_checkpoint_however_often_it_was_closed(void **state)
+{
+    (void)state;
+    for (uint32_t length = 1000; length < 6000; length += 1000) {
+        th_random r = {length};
+        cmb_device *dev = th_mem(16u << 20);
+        cmb_log *log;
+        cmb_appender *app;
+        uint64_t addr, seq;
+        bool start;
+        th_format(dev, 16u << 20, 21, &r);
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        th_start(log, 0);
+        int e = 0;
+        while (!e) {
+            e = th_unit(log, length, 1, &addr, &seq);
+            if (!e)
+                th_ok(cmb_log_sync(log, seq));
+        }
+        assert_int_equal(e, CMB_ENOSPC);
+        for (unsigned i = 0; i < 3; i++) {
+            th_ok(cmb_log_close(log)); /* seals */
+            th_ok(th_open_as(dev, true, &r, NULL, &log));
+        }
+        th_ok(cmb_log_begin_urgent(log, &app, &start));
+        th_ok(th_checkpoint(app, 7, &seq));
+        th_ok(cmb_log_close(log));
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        assert_int_equal(th_root(log), 7);
+        th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+}
+
 static void count_writes(void *ctx, const cmb_trace_event *event)
 {
     *(uint64_t *)ctx += event->op == CMB_OP_WRITE;
@@ -353,6 +387,7 @@ int main(void)
         cmocka_unit_test(relocation_that_was_not_checkpointed_is_recovered_from_the_log),
         cmocka_unit_test(a_retired_segment_is_free_only_after_two_checkpoints),
         cmocka_unit_test(metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints),
+        cmocka_unit_test(a_full_device_takes_an_urgent_checkpoint_however_often_it_was_closed),
         cmocka_unit_test(a_stream_without_space_fails_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
