@@ -355,6 +355,7 @@ struct cmb_log {
     _Atomic uint64_t bytes_written, bytes_prepared, bytes_metadata, flushes, batches, units;
     uint64_t recovered_batches, recovered_bytes;
     bool recovered_sealed;
+    bool replayed; /* the owner was told of edits: they cannot be told anew */
 };
 
 /* Latches the log: nothing is written any more. Returns CMB_EUNKNOWN with the reason. Not under `lock`. */

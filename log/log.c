@@ -288,7 +288,7 @@ static int open_log(cmb_log *log)
     do {
         state_free(log);
         e = attempt(log);
-    } while (e == CMB_ECORRUPT && --tries);
+    } while (e == CMB_ECORRUPT && !log->replayed && --tries);
     return e;
 }
 

@@ -496,6 +496,7 @@ static int walk_to_tail(walker *w)
 static int replay(walker *w)
 {
     cmb_log *log = w->log;
+    log->replayed = log->options.replay && w->edits.n;
     for (size_t i = 0; log->options.replay && i < w->edits.n; i++) {
         const op *o = &w->edits.items[i];
         int e = cmb_log_read(log, w->queue, o->logical, (uint32_t)o->used, w->window);

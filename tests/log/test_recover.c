@@ -148,6 +148,36 @@ static void a_reader_finds_damage_beside_a_writer(void **state)
     cmb_device_close(dev);
 }
 
+static int refuse_third(void *ctx, uint64_t addr, const void *payload, uint32_t length)
+{
+    unsigned *calls = ctx;
+    (void)addr;
+    (void)payload;
+    (void)length;
+    return ++*calls == 3 ? CMB_ECORRUPT : 0;
+}
+
+static void edits_are_told_once_even_if_a_reader_fails(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(SIZE);
+    cmb_log *writer, *log;
+    unsigned calls = 0;
+    th_format(dev, SIZE, SHIFT, &r);
+    th_ok(th_open_as(dev, true, &r, NULL, &writer));
+    th_start(writer, 0);
+    for (uint64_t i = 1, addr, seq; i < 6; i++) {
+        th_ok(th_unit(writer, 64, i, &addr, &seq));
+        th_ok(cmb_log_sync(writer, seq));
+    }
+    cmb_log_options o = {.replay = refuse_third, .ctx = &calls, .env = th_env(&r)};
+    assert_int_equal(cmb_log_open(dev, &o, &log), CMB_ECORRUPT);
+    assert_int_equal(calls, 3);
+    th_ok(cmb_log_close(writer));
+    cmb_device_close(dev);
+}
+
 /* ---- from the older generation ---- */
 
 static void a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost(void **state)
@@ -196,6 +226,7 @@ int main(void)
         cmocka_unit_test(a_reader_opens_while_every_read_of_its_is_followed_by_checkpoints),
         cmocka_unit_test(a_reader_opens_while_the_image_grows),
         cmocka_unit_test(a_reader_finds_damage_beside_a_writer),
+        cmocka_unit_test(edits_are_told_once_even_if_a_reader_fails),
         cmocka_unit_test(a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
