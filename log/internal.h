@@ -274,8 +274,11 @@ struct cmb_appender {
     /* a stream */
     struct cmb_appender *next;
     cmb_queue *queue;
-    cmb_head head;
-    cmb_frame *frame;
+    cmb_head head;       /* where the frame starts, or the next one will */
+    cmb_frame *frame;    /* being filled: &filling, or NULL */
+    cmb_frame filling;
+    uint8_t *burst;      /* frames of one segment that are not written, and the one being filled; NULL: none yet */
+    uint32_t burst_fill; /* bytes of sealed frames in it */
     uint64_t prev;
     uint64_t generation; /* of the device, when the stream was opened */
     cmb_stream_segment *segments;
@@ -394,6 +397,8 @@ uint64_t cmb_log_generation(const cmb_log *log); /* the device's connection */
 int cmb_stream_append(cmb_appender *stream, uint32_t length, uint64_t *out_addr, void **out_buf);
 void cmb_stream_drop(cmb_appender *stream); /* abort: segments given back, freed */
 void cmb_stream_free(cmb_appender *stream); /* the appender itself */
+/* A record that is not written yet. Under `lock`. */
+bool cmb_stream_read_queued(const cmb_appender *stream, uint64_t addr, uint32_t length, void *out_buf);
 
 /* checkpoint.c */
 /* Is the newest superblock on the device still ours? CMB_EBUSY, and latched, if not. */

@@ -125,7 +125,7 @@ static bool read_queued(cmb_log *log, uint64_t addr, uint32_t length, void *out_
         || in_batches(log->flight, addr, length, out_buf))
         return true;
     for (const cmb_appender *s = log->streams; s; s = s->next) {
-        if (s->frame && in_frame(s->frame, addr, length, out_buf))
+        if (cmb_stream_read_queued(s, addr, length, out_buf))
             return true;
     }
     return false;

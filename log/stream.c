@@ -2,10 +2,20 @@
 /*
  * stream.c: segments that a large transaction fills on its own, beside the head. Until a head unit
  * adopts them no checkpoint saves their mapping, and a crash gives them back.
+ *
+ * Frames are gathered in a burst and written some 4 MiB at a time, a segment of a file that grows in one
+ * piece: fewer calls, and a file system that keeps large pieces in large pages maps them as such.
  */
 #include "log/internal.h"
 
 #include <assert.h>
+
+#define BURST_BYTES (4u << 20)
+
+static uint32_t burst_capacity(const cmb_log *log)
+{
+    return log->size <= BURST_BYTES ? (uint32_t)log->size : BURST_BYTES + CMB_FRAME_MAX;
+}
 
 int cmb_log_stream(cmb_log *log, cmb_appender **out_app)
 {
@@ -43,6 +53,7 @@ void cmb_stream_free(cmb_appender *s)
     cmb_log *log = s->log;
     if (s->queue)
         cmb_log_queue_give(log, s->queue);
+    cmb_io_buffer_release(&log->alloc, s->burst, burst_capacity(log));
     cmb_release(&log->alloc, s->segments, s->segments_capacity * sizeof *s->segments);
     cmb_release(&log->alloc, s, sizeof *s);
 }
@@ -63,8 +74,6 @@ void cmb_stream_drop(cmb_appender *s)
     cmb_log *log = s->log;
     cmb_mutex_lock(&log->lock);
     unlink_stream(log, s);
-    if (s->frame)
-        cmb_frame_release(log, s->frame);
     for (size_t i = 0; i < s->n_segments; i++) {
         cmb_table_set(log, s->segments[i].segment, 0, 0, 0);
         cmb_space_give(log, s->segments[i].physical);
@@ -84,29 +93,54 @@ static int stream_failed(cmb_appender *s, int e, const char *doing)
     return s->error;
 }
 
-/* Writes the frame that is full, or the last one. */
-static int write_frame(cmb_appender *s)
+/* The frame that is full, or the last one, joins the burst. */
+static void seal_frame(cmb_appender *s)
 {
     cmb_log *log = s->log;
     cmb_frame *f = s->frame;
     if (!f)
-        return 0;
+        return;
     uint32_t length = cmb_frame_blocks(atomic_load_explicit(&f->fill, memory_order_relaxed));
-    uint32_t offset = (uint32_t)(f->addr & (log->size - 1));
     f->flags = CMB_FRAME_STREAM;
     cmb_frame_seal(log, f, 0, s->prev, cmb_log_durable_seq(log), &s->prev);
-    int e = cmb_io_write(s->queue, (f->physical << log->shift) + offset, f->buf, length);
+    cmb_mutex_lock(&log->lock);
+    s->burst_fill += length;
+    s->head.offset += length;
+    s->segments[s->n_segments - 1].end = s->head.offset;
+    s->frame = NULL;
+    cmb_mutex_unlock(&log->lock);
+}
+
+/* No frame is open. */
+static int write_burst(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    uint32_t fill = s->burst_fill, offset = s->head.offset - fill;
+    assert(!s->frame);
+    if (fill == 0)
+        return 0;
+    int e = cmb_io_write(s->queue, (s->head.physical << log->shift) + offset, s->burst, fill);
     if (e)
         return stream_failed(s, e, "stream");
-    atomic_fetch_add_explicit(&log->bytes_written, length, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->bytes_written, fill, memory_order_relaxed);
     cmb_mutex_lock(&log->lock);
-    atomic_store_explicit(&cmb_table_at(log, f->addr >> log->shift)->written, offset + length, memory_order_release);
-    s->segments[s->n_segments - 1].end = offset + length;
-    s->head.offset = offset + length;
-    s->frame = NULL;
-    cmb_frame_release(log, f);
+    atomic_store_explicit(&cmb_table_at(log, s->head.segment)->written, s->head.offset, memory_order_release);
+    s->burst_fill = 0; /* readers copy from it under the lock */
     cmb_mutex_unlock(&log->lock);
+    memset(s->burst, 0, fill);
     return 0;
+}
+
+bool cmb_stream_read_queued(const cmb_appender *s, uint64_t addr, uint32_t length, void *out_buf)
+{
+    uint64_t end = (s->head.segment << s->log->shift) + s->head.offset;
+    if (s->frame)
+        end = s->frame->addr + atomic_load_explicit(&s->frame->fill, memory_order_acquire);
+    uint64_t start = (s->head.segment << s->log->shift) + s->head.offset - s->burst_fill;
+    if (s->n_segments == 0 || !s->burst || addr < start || addr + length > end)
+        return false;
+    memcpy(out_buf, s->burst + (addr - start), length);
+    return true;
 }
 
 static int segments_reserve(cmb_appender *s)
@@ -142,21 +176,38 @@ static int next_segment(cmb_appender *s)
     return 0;
 }
 
+static int reserve_burst(cmb_appender *s)
+{
+    if (s->burst)
+        return 0;
+    uint8_t *burst = cmb_io_buffer(&s->log->alloc, burst_capacity(s->log));
+    if (!burst)
+        return CMB_ENOMEM;
+    memset(burst, 0, burst_capacity(s->log));
+    s->burst = burst;
+    return 0;
+}
+
 static int begin_frame(cmb_appender *s, uint32_t aligned)
 {
     cmb_log *log = s->log;
-    cmb_frame *frame;
     uint32_t need = CMB_FRAME_HEADER + aligned;
+    bool full = s->n_segments == 0 || s->head.offset + need > log->size;
+    int e = reserve_burst(s);
+    if (!e && (full || s->burst_fill >= BURST_BYTES))
+        e = write_burst(s);
     cmb_mutex_lock(&log->lock);
-    int e = 0;
-    if (s->n_segments == 0 || s->head.offset + need > log->size)
+    if (!e && full)
         e = next_segment(s);
-    uint32_t room = (uint32_t)log->size - s->head.offset;
-    if (!e) /* a stream fills frames to the brim: take the memory at once */
-        e = cmb_frame_new(log, (s->head.segment << log->shift) + s->head.offset, s->head.physical,
-                          room < CMB_FRAME_MAX ? room : CMB_FRAME_MAX, &frame);
-    if (!e)
-        s->frame = frame;
+    if (!e) {
+        uint32_t room = (uint32_t)log->size - s->head.offset;
+        s->filling = (cmb_frame){.addr = (s->head.segment << log->shift) + s->head.offset,
+                             .physical = s->head.physical,
+                             .capacity = room < CMB_FRAME_MAX ? room : CMB_FRAME_MAX,
+                             .buf = s->burst + s->burst_fill};
+        atomic_store_explicit(&s->filling.fill, CMB_FRAME_HEADER, memory_order_relaxed);
+        s->frame = &s->filling;
+    }
     cmb_mutex_unlock(&log->lock);
     return e;
 }
@@ -174,14 +225,8 @@ int cmb_stream_append(cmb_appender *s, uint32_t length, uint64_t *out_addr, void
     if (s->error || atomic_load_explicit(&s->log->failed, memory_order_relaxed))
         return refuse(s);
     int e = 0;
-    if (s->frame) {
-        uint32_t need = atomic_load_explicit(&s->frame->fill, memory_order_relaxed) + aligned;
-        uint32_t offset = (uint32_t)(s->frame->addr & (s->log->size - 1));
-        if (need > CMB_FRAME_MAX || offset + need > s->log->size)
-            e = write_frame(s);
-        else
-            e = cmb_frame_reserve(s->log, s->frame, need);
-    }
+    if (s->frame && atomic_load_explicit(&s->frame->fill, memory_order_relaxed) + aligned > s->frame->capacity)
+        seal_frame(s);
     if (!e && !s->frame)
         e = begin_frame(s, aligned);
     if (e)
@@ -196,7 +241,8 @@ int cmb_stream_finish(cmb_appender *s)
     cmb_log *log = s->log;
     if (s->error || atomic_load_explicit(&log->failed, memory_order_acquire))
         return refuse(s);
-    int e = write_frame(s);
+    seal_frame(s);
+    int e = write_burst(s);
     if (e)
         return e;
     e = cmb_log_flush(log, s->queue, s->generation);

@@ -89,7 +89,7 @@ static int look_up(const reader *r, uint64_t logical, uint64_t *out_physical)
     for (unsigned level = 1; level < levels; level++)
         fan *= 252;
     for (unsigned level = levels; level-- > 0; fan /= 252) {
-        const uint8_t *page;
+        const uint8_t *page = NULL;
         GOLDEN_TRY(find_page(r, addr, check, level, logical / 252 / fan, &page));
         const uint8_t *entry = page + 64 + 16 * (level ? logical / 252 / (fan / 252) % 252 : logical % 252);
         if (level) {
@@ -138,7 +138,7 @@ bool reader_is_sealed(const reader_record *record)
 
 int reader_find(const reader *r, uint64_t addr, uint32_t length, unsigned kind, reader_record *out_record)
 {
-    const uint8_t *data;
+    const uint8_t *data = NULL;
     if (!addr || addr % 16 || length < 16 || length > r->segment - addr % r->segment)
         return wrong("a reference to a record", addr);
     GOLDEN_TRY(locate(r, addr, &data));

@@ -214,7 +214,7 @@ static int read_commit(const reader *r, const uint8_t id[16], uint64_t addr, uin
 {
     reader_record record;
     cmb_name name;
-    uint16_t parents;
+    uint16_t parents = 0;
     memset(c, 0, sizeof *c);
     GOLDEN_TRY(reader_find(r, addr, length, 5, &record));
     const uint8_t *content = record.data + 20, *end = record.data + length;

@@ -235,7 +235,7 @@ static int give_far(const reader *r, const uint8_t *slot, const uint8_t *at, cmb
 static int give_leaf(const reader *r, const node *d, reader_entry_fn fn, void *ctx)
 {
     uint8_t key[16384];
-    size_t size;
+    size_t size = 0;
     uint32_t far = 0;
     for (uint32_t i = 0; i < d->n; i++) {
         uint32_t from = part(d, d->value_offsets, d->width, i), to = part(d, d->value_offsets, d->width, i + 1);

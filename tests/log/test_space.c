@@ -335,7 +335,7 @@ static void count_writes(void *ctx, const cmb_trace_event *event)
     *(uint64_t *)ctx += event->op == CMB_OP_WRITE;
 }
 
-/* A unit through a stream of three frames, the `failing`-th write of which finds no space. */
+/* A unit through a stream that is written in several pieces, the `failing`-th write of which finds no space. */
 static void a_stream_without_space_fails_alone(void **state)
 {
     (void)state;
@@ -357,7 +357,7 @@ static void a_stream_without_space_fails_alone(void **state)
         before = run ? before : writes;
         th_ok(cmb_log_stream(log, &s));
         int e = 0;
-        for (unsigned i = 0; i < 30 && !e; i++)
+        for (unsigned i = 0; i < 60 && !e; i++)
             e = th_append(s, 90000, &addr);
         if (!e)
             e = cmb_stream_finish(s);
