@@ -76,7 +76,7 @@ int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length)
 {
     _Alignas(16) uint8_t record[CMB_RECORD_HEADER + ROOT_HEADER + CMB_TABLES * (2 + CMB_NODEREF_PACKED_MAX)];
     cmb_noderef roots[CMB_TABLES];
-    uint64_t units;
+    uint64_t units = 0;
     if (length < CMB_RECORD_HEADER || length > sizeof record)
         return cmb_fail(CMB_ECORRUPT, "root record at %llu: %u bytes", (unsigned long long)addr, length);
     int error = cmb_log_read(store->log, NULL, addr, length, record);
