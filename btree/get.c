@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Point reads. A node is searched while its parent's pin is still held, so two pins take turns. Many
- * reads go down together, one level a round: while one waits for its cache lines the others search.
+ * Point reads. One pin goes down with the search: it lets go of the parent only when the child's reference was read.
+ * Many reads go down together, one level a round: while one waits for its cache lines the others search.
  */
 #include "btree/tree.h"
 
@@ -29,17 +29,9 @@ static int found_in_leaf(const cmb_node *leaf, uint32_t i, cmb_found *out_found)
     return 0;
 }
 
-static void swap_pins(cmb_pin *a, cmb_pin *b)
-{
-    cmb_pin t = *a;
-    *a = *b;
-    *b = t;
-}
-
 int cmb_tree_get(const cmb_tree *tree, const cmb_noderef *root, const uint8_t *key, size_t key_size, cmb_pin *pin,
                  cmb_found *out_found)
 {
-    cmb_pin above = {.record = NULL};
     cmb_node node;
     bool equal;
     if (root->count == 0)
@@ -47,33 +39,29 @@ int cmb_tree_get(const cmb_tree *tree, const cmb_noderef *root, const uint8_t *k
     int r = cmb_nodes_get(tree->nodes, root, pin);
     if (CMB_UNLIKELY(r))
         return r;
-    for (;;) {
-        cmb_node_open(tree->hash, pin->record, &node);
-        if (node.level == 0)
-            break;
+    cmb_node_open(tree->hash, pin->record, &node);
+    while (node.level > 0) {
         prefetch_addresses(&node);
         uint32_t child = cmb_node_child_for(&node, key, key_size);
-        swap_pins(&above, pin);
         r = cmb_nodes_child(tree->nodes, &node, child, pin);
         if (CMB_UNLIKELY(r))
-            break;
+            return r;
+        cmb_node_open(tree->hash, pin->record, &node);
     }
-    cmb_pin_destroy(tree->nodes, &above);
-    if (CMB_UNLIKELY(r))
-        return r;
     uint32_t i = cmb_node_lower_bound(&node, key, key_size, &equal);
     return equal ? found_in_leaf(&node, i, out_found) : CMB_ENOTFOUND;
 }
 
 /* ---- many at once ---- */
 
+#define HOT_LEVEL 1u /* nodes up to this level are not expected in the cache */
 #define GROUP 32u /* lookups that go down together: as many as hide each other's misses */
 
 typedef struct lookup {
     cmb_node node;
-    cmb_pin above; /* keeps the parent while its child is fetched */
-    uint32_t i;
-    bool down; /* still going down */
+    uint64_t head; /* leaf: what the key's head would be in it */
+    uint32_t i;    /* internal: the child; leaf: the first head that is not below */
+    bool down;     /* still going down */
 } lookup;
 
 typedef struct many {
@@ -96,15 +84,18 @@ static void fail_one(many *m, size_t k, int error)
 /* The root is the same for all. Where it is the leaf, every pin has to hold it; else one is enough. */
 static void enter_root(many *m, const cmb_noderef *root)
 {
+    int r = cmb_nodes_get(m->tree->nodes, root, &m->root_pin);
+    if (!r)
+        cmb_node_open(m->tree->hash, m->root_pin.record, &m->at[0].node);
     for (size_t k = 0; k < m->n; k++) {
-        cmb_pin *pin = root->level ? &m->root_pin : &m->pins[k];
         lookup *l = &m->at[k];
-        int r = k == 0 || !root->level ? cmb_nodes_get(m->tree->nodes, root, pin) : m->results[0];
-        l->above = (cmb_pin){.record = NULL};
+        if (!r && !root->level)
+            r = cmb_nodes_get(m->tree->nodes, root, &m->pins[k]);
         l->down = r == 0;
         m->results[k] = r;
-        if (!r)
-            cmb_node_open(m->tree->hash, pin->record, &l->node);
+        l->node = m->at[0].node;
+        if (!r && !root->level) /* it may be a copy of the pin's own */
+            cmb_node_open(m->tree->hash, m->pins[k].record, &l->node);
     }
 }
 
@@ -137,23 +128,23 @@ static void fetch_children(many *m)
         cmb_nodes_fetch_many(m->tree->nodes, refs, n);
 }
 
-/* Every lookup takes its child; the heads that its search will touch begin to travel. */
-static void enter_children(many *m)
+/* Every lookup takes its child; the heads that its search will touch begin to travel. Nodes far from the leaves are few
+ * and stay in the cache by themselves. */
+static void enter_children(many *m, unsigned level)
 {
     for (size_t k = 0; k < m->n; k++) {
         lookup *l = &m->at[k];
         if (!l->down)
             continue;
-        swap_pins(&l->above, &m->pins[k]);
         int r = cmb_nodes_child(m->tree->nodes, &l->node, l->i, &m->pins[k]);
         if (CMB_UNLIKELY(r)) {
             fail_one(m, k, r);
             continue;
         }
-        cmb_pin_release(m->tree->nodes, &l->above);
         cmb_node_open(m->tree->hash, m->pins[k].record, &l->node);
-        prefetch_span(l->node.heads, l->node.heads + 8 * (size_t)l->node.count);
-        if (l->node.level)
+        if (level <= HOT_LEVEL)
+            prefetch_span(l->node.heads, l->node.heads + 8 * (size_t)l->node.count);
+        if (level)
             __builtin_prefetch(l->node.trailer);
     }
 }
@@ -162,12 +153,13 @@ static void enter_children(many *m)
 static void aim_in_leaf(lookup *l, const cmb_bytes *key)
 {
     const cmb_node *leaf = &l->node;
-    uint64_t head = 0;
+    l->head = 0;
     if (key->size > leaf->prefix_size) {
         size_t size = key->size - leaf->prefix_size;
-        memcpy(&head, (const uint8_t *)key->data + leaf->prefix_size, size < 8 ? size : 8);
+        memcpy(&l->head, (const uint8_t *)key->data + leaf->prefix_size, size < 8 ? size : 8);
+        l->head = CMB_BE64(l->head);
     }
-    uint32_t i = cmb_node_count_below(leaf->heads, leaf->count, CMB_BE64(head));
+    uint32_t i = l->i = cmb_node_count_below(leaf->heads, leaf->count, l->head);
     if (i == leaf->count)
         return;
     if (leaf->key_offsets)
@@ -182,18 +174,29 @@ static void aim_in_leaf(lookup *l, const cmb_bytes *key)
     prefetch_span(value, value + (leaf->value_size < 256 ? leaf->value_size : 256));
 }
 
+/* The ordinary case, in which the search by heads need not be repeated: no other key has this head. */
+static bool aimed_at(const lookup *l, const cmb_bytes *key)
+{
+    const cmb_node *leaf = &l->node;
+    return l->i < leaf->count && cmb_get64(leaf->heads + 8 * (size_t)l->i) == l->head
+           && (l->i + 1 == leaf->count || cmb_get64(leaf->heads + 8 * ((size_t)l->i + 1)) != l->head)
+           && cmb_node_compare(leaf, l->i, key->data, key->size) == 0;
+}
+
 static void search_leaves(many *m)
 {
-    bool equal;
     for (size_t k = 0; k < m->n; k++)
         if (m->at[k].down)
             aim_in_leaf(&m->at[k], &m->keys[k]);
     for (size_t k = 0; k < m->n; k++) {
         lookup *l = &m->at[k];
+        const cmb_bytes *key = &m->keys[k];
         if (!l->down)
             continue;
-        uint32_t i = cmb_node_lower_bound(&l->node, m->keys[k].data, m->keys[k].size, &equal);
-        m->results[k] = equal ? found_in_leaf(&l->node, i, &m->found[k]) : CMB_ENOTFOUND;
+        bool equal = aimed_at(l, key);
+        if (CMB_UNLIKELY(!equal))
+            l->i = cmb_node_lower_bound(&l->node, key->data, key->size, &equal);
+        m->results[k] = equal ? found_in_leaf(&l->node, l->i, &m->found[k]) : CMB_ENOTFOUND;
     }
 }
 
@@ -203,11 +206,9 @@ static void get_group(many *m, const cmb_noderef *root)
     for (unsigned level = root->level; level > 0; level--) {
         choose_children(m);
         fetch_children(m);
-        enter_children(m);
+        enter_children(m, level - 1);
     }
     search_leaves(m);
-    for (size_t k = 0; k < m->n; k++)
-        cmb_pin_destroy(m->tree->nodes, &m->at[k].above);
     cmb_pin_destroy(m->tree->nodes, &m->root_pin);
 }
 

@@ -57,13 +57,17 @@ __attribute__((target("avx512f,popcnt"))) static uint32_t count_below_avx512(con
 {
     uint32_t below;
     n = narrow(&heads, n, head, LINEAR_MAX, &below);
-    const __m512i wanted = _mm512_set1_epi64((int64_t)head);
+    const __m512i wanted = _mm512_set1_epi64((int64_t)head), one = _mm512_set1_epi64(1);
+    __m512i sum = _mm512_setzero_si512(); /* a count in every lane: no vector waits for the one before */
     uint32_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        below += (uint32_t)__builtin_popcount(_mm512_cmplt_epu64_mask(_mm512_loadu_si512(heads + 8 * (size_t)i), wanted));
+    for (; i + 8 <= n; i += 8) {
+        __mmask8 less = _mm512_cmplt_epu64_mask(_mm512_loadu_si512(heads + 8 * (size_t)i), wanted);
+        sum = _mm512_mask_add_epi64(sum, less, sum, one);
+    }
     __mmask8 tail = (__mmask8)((1u << (n - i)) - 1);
     __m512i words = _mm512_maskz_loadu_epi64(tail, heads + 8 * (size_t)i);
-    return below + (uint32_t)__builtin_popcount(_mm512_mask_cmplt_epu64_mask(tail, words, wanted));
+    sum = _mm512_mask_add_epi64(sum, _mm512_mask_cmplt_epu64_mask(tail, words, wanted), sum, one);
+    return below + (uint32_t)_mm512_reduce_add_epi64(sum);
 }
 
 unsigned cmb_head_counters(cmb_head_counter out[CMB_HEAD_COUNTERS])

@@ -11,10 +11,11 @@
 #include <assert.h>
 
 #define BURST_BYTES (4u << 20)
+#define END_BYTES (64u << 10)
 
 static uint32_t burst_capacity(const cmb_log *log)
 {
-    return log->size <= BURST_BYTES ? (uint32_t)log->size : BURST_BYTES + CMB_FRAME_MAX;
+    return log->size <= BURST_BYTES ? (uint32_t)log->size : BURST_BYTES + CMB_FRAME_MAX + END_BYTES;
 }
 
 int cmb_log_stream(cmb_log *log, cmb_appender **out_app)
@@ -111,18 +112,20 @@ static void seal_frame(cmb_appender *s)
     cmb_mutex_unlock(&log->lock);
 }
 
-/* No frame is open. */
+/* No frame is open. The few blocks that are left at a segment's end are written as well: large pages have no holes. */
 static int write_burst(cmb_appender *s)
 {
     cmb_log *log = s->log;
-    uint32_t fill = s->burst_fill, offset = s->head.offset - fill;
+    uint32_t fill = s->burst_fill, offset = s->head.offset - fill, length = fill;
     assert(!s->frame);
     if (fill == 0)
         return 0;
-    int e = cmb_io_write(s->queue, (s->head.physical << log->shift) + offset, s->burst, fill);
+    if (log->size - s->head.offset <= END_BYTES)
+        length += (uint32_t)log->size - s->head.offset;
+    int e = cmb_io_write(s->queue, (s->head.physical << log->shift) + offset, s->burst, length);
     if (e)
         return stream_failed(s, e, "stream");
-    atomic_fetch_add_explicit(&log->bytes_written, fill, memory_order_relaxed);
+    atomic_fetch_add_explicit(&log->bytes_written, length, memory_order_relaxed);
     cmb_mutex_lock(&log->lock);
     atomic_store_explicit(&cmb_table_at(log, s->head.segment)->written, s->head.offset, memory_order_release);
     s->burst_fill = 0; /* readers copy from it under the lock */
