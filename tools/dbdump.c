@@ -249,17 +249,13 @@ void dbdump_write_bytes(FILE *out, dbdump_format format, const void *data, size_
         size_t n = size < 1024 ? size : 1024, used = 0;
         for (size_t i = 0; i < n; i++) {
             uint8_t c = p[i];
-            bool plain = format == DBDUMP_PRINT && c >= 0x20 && c < 0x7f;
-            if (plain && c != '\\') {
+            /* A backslash goes out in digits: mdb_load of LMDB 0.9.24 misreads a doubled one. */
+            if (format == DBDUMP_PRINT && c >= 0x20 && c < 0x7f && c != '\\') {
                 piece[used++] = (char)c;
                 continue;
             }
             if (format == DBDUMP_PRINT)
                 piece[used++] = '\\';
-            if (plain) {
-                piece[used++] = '\\';
-                continue;
-            }
             piece[used++] = digits[c >> 4];
             piece[used++] = digits[c & 15];
         }

@@ -214,7 +214,7 @@ static void print_form_escapes_as_mdb_dump_does(void **state)
     dbdump_write_begin(s.out);
     dbdump_write_bytes(s.out, DBDUMP_PRINT, "a~ \\\x00\x7f\xe9\n", 8);
     dbdump_write_end(s.out);
-    sink_expect(&s, " a~ \\\\\\00\\7f\\e9\\0a\n");
+    sink_expect(&s, " a~ \\5c\\00\\7f\\e9\\0a\n");
 }
 
 static void lines_of_text_are_read_with_their_escapes(void **state)
