@@ -223,7 +223,8 @@ CMB_API int cmb_cursor_seek(cmb_cursor *cursor, cmb_bytes key);      /* first en
 CMB_API int cmb_cursor_seek_last(cmb_cursor *cursor, cmb_bytes key); /* last entry <= key */
 CMB_API int cmb_cursor_seek_exact(cmb_cursor *cursor, cmb_bytes key);/* that key, else CMB_ENOTFOUND and not moved */
 CMB_API int cmb_cursor_seek_nth(cmb_cursor *cursor, uint64_t n);     /* the n-th entry of the range from 0; O(log n) */
-/** Of the current entry; CMB_ENOTFOUND if there is none. Valid until the next call on the cursor. */
+/** Of the current entry; CMB_ENOTFOUND if there is none. Key and value stay valid until the cursor moves or is
+ *  closed, over a transaction until its next write as well. */
 CMB_API int cmb_cursor_key(cmb_cursor *cursor, cmb_bytes *out_key);
 CMB_API int cmb_cursor_value(cmb_cursor *cursor, cmb_bytes *out_value); /* CMB_ETOOBIG over 64 MiB */
 CMB_API int cmb_cursor_value_size(cmb_cursor *cursor, uint32_t *out_size);
