@@ -85,9 +85,14 @@ static inline int cmb_compare(const void *a, size_t an, const void *b, size_t bn
 /* ---- hashing (hash.c) ---- */
 
 uint64_t cmb_hash64(const void *data, size_t size, uint64_t seed); /* XXH3_64bits_withSeed */
-/* The name of `size` bytes of content in the image's hash; cannot fail. */
+/* Can this build make names of that kind? CMB_EVERSION: nobody knows it. CMB_ENOTSUP: the feature was left out. To be asked
+ * once, before an image is made or opened. */
+int cmb_hash_check(unsigned kind);
+/* The name of `size` bytes of content in the image's hash, which passed cmb_hash_check; cannot fail. */
 void cmb_hash_name(cmb_hash_kind kind, const void *data, size_t size, cmb_name *out_name);
-static inline unsigned cmb_name_size(cmb_hash_kind kind) { (void)kind; return 16; }
+static inline unsigned cmb_name_size(cmb_hash_kind kind) { return kind == CMB_HASH_XXH3 ? 16 : 32; }
+/* Is it hard to find two contents with one name? */
+static inline bool cmb_hash_is_cryptographic(cmb_hash_kind kind) { return kind != CMB_HASH_XXH3; }
 static inline bool cmb_name_equal(const cmb_name *a, const cmb_name *b)
 {
     return a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;

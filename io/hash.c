@@ -1,11 +1,41 @@
 /* SPDX-License-Identifier: ISC */
-/* hash.c: content hashes and the names made of them. xxHash is compiled in here and nowhere else. */
+/*
+ * hash.c: content hashes and the names made of them. xxHash is compiled in here and nowhere else, and so is nettle's
+ * SHA-256, which allocates nothing, keeps no state and takes the processor's own instructions where there are some.
+ */
 #include "io/base.h"
 
 #include <assert.h>
 
+#include <cambium/store.h>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+
+#if CMB_HAVE_NETTLE
+#include <nettle/sha2.h>
+#endif
+
+const char *cmb_hash_kind_name(cmb_hash_kind kind)
+{
+    switch (kind) {
+    case CMB_HASH_XXH3: return "xxh3";
+    case CMB_HASH_SHA256: return "sha256";
+    }
+    return NULL;
+}
+
+int cmb_hash_check(unsigned kind)
+{
+    const char *name = cmb_hash_kind_name((cmb_hash_kind)kind);
+    if (!name)
+        return cmb_fail(CMB_EVERSION, "names are made with hash %u, which this version does not know", kind);
+#if !CMB_HAVE_NETTLE
+    if (kind == CMB_HASH_SHA256)
+        return cmb_fail(CMB_ENOTSUP, "names are made with %s, and this library was built without the feature sha256", name);
+#endif
+    return 0;
+}
 
 uint64_t cmb_hash64(const void *data, size_t size, uint64_t seed)
 {
@@ -14,6 +44,16 @@ uint64_t cmb_hash64(const void *data, size_t size, uint64_t seed)
 
 void cmb_hash_name(cmb_hash_kind kind, const void *data, size_t size, cmb_name *out_name)
 {
+#if CMB_HAVE_NETTLE
+    if (kind == CMB_HASH_SHA256) {
+        struct sha256_ctx sha;
+        sha256_init(&sha);
+        sha256_update(&sha, size, data);
+        out_name->size = SHA256_DIGEST_SIZE;
+        sha256_digest(&sha, SHA256_DIGEST_SIZE, out_name->bytes);
+        return;
+    }
+#endif
     assert(kind == CMB_HASH_XXH3);
     /* The canonical form is big-endian, so that names are the same bytes on every machine. */
     XXH128_canonical_t canonical;

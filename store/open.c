@@ -48,9 +48,9 @@ static int prepare(cmb_store *store)
 static int check_params(const cmb_store *store, const cmb_image_params *p)
 {
     uint32_t t = p->node_target;
-    if (p->hash_kind != CMB_HASH_XXH3)
-        return cmb_fail(CMB_EVERSION, "%s: names are made with hash %u, which this version does not know",
-                        store->dev->name, p->hash_kind);
+    int error = cmb_hash_check(p->hash_kind);
+    if (error)
+        return cmb_fail_in(error, "%s", store->dev->name);
     if (t < NODE_SIZE_MIN || t > NODE_SIZE_MAX || (t & (t - 1)))
         return cmb_fail(CMB_ECORRUPT, "%s: a node size of %u bytes", store->dev->name, t);
     return 0;
@@ -286,7 +286,7 @@ static int choose_params(cmb_device *dev, const cmb_init_options *init, const cm
     p->node_target = init->node_size ? init->node_size : NODE_SIZE;
     p->boundary_seed = init->seed ? init->seed : SEED;
     p->fixed_size = init->size ? init->size : caps.flags & CMB_CAP_GROW ? 0 : caps.size;
-    if (init->hash && init->hash != CMB_HASH_XXH3)
+    if (init->hash && !cmb_hash_kind_name(init->hash))
         return cmb_fail(CMB_EINVAL, "unknown hash %u", (unsigned)init->hash);
     if (!is_power_of_two(p->node_target) || p->node_target < NODE_SIZE_MIN || p->node_target > NODE_SIZE_MAX)
         return cmb_fail(CMB_EINVAL, "a node size of %u bytes: a power of two from %u to %u is needed", p->node_target,
@@ -294,7 +294,10 @@ static int choose_params(cmb_device *dev, const cmb_init_options *init, const cm
     if (p->fixed_size > caps.max_size)
         return cmb_fail(CMB_EINVAL, "%s holds %llu bytes, not %llu", dev->name, (unsigned long long)caps.max_size,
                         (unsigned long long)p->fixed_size);
-    int error = choose_segment(init, p);
+    int error = cmb_hash_check(p->hash_kind);
+    if (error)
+        return cmb_fail_in(error, "%s", dev->name);
+    error = choose_segment(init, p);
     return error ? error : env->random(env->ctx, p->uuid, sizeof p->uuid);
 }
 

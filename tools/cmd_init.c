@@ -9,7 +9,7 @@ enum { SIZE, NODE_SIZE, HASH, SEED, LIKE, SEGMENT_SIZE, FORCE };
 static const cli_option options[] = {
     [SIZE] = {0, "size", "N", "fixed size of the image; without it a file grows, a device is used whole"},
     [NODE_SIZE] = {0, "node-size", "N", "target size of a node, a power of two, 256 to 64K (4K)"},
-    [HASH] = {0, "hash", "NAME", "how nodes and commits are named: xxh3 (xxh3)"},
+    [HASH] = {0, "hash", "NAME", "how nodes and commits are named: xxh3 or sha256 (xxh3)"},
     [SEED] = {0, "seed", "HEX",
               "of the rule that shapes trees, 1 to 16 digits, or 'random'; else the same for all images"},
     [LIKE] = {0, "like", "IMAGE", "node size, hash and seed of that image, so that both compare by root"},
@@ -17,24 +17,20 @@ static const cli_option options[] = {
     [FORCE] = {'f', "force", NULL, "overwrites what is there"},
 };
 
-static const struct hash_name {
-    const char *name;
-    cmb_hash_kind kind;
-} hashes[] = {{"xxh3", CMB_HASH_XXH3}};
-
 static int parse_hash(const cli *c, cmb_hash_kind *out_kind)
 {
     const char *name = cli_value(c, HASH, NULL);
     char known[128] = "";
     if (!name)
         return 0;
-    for (size_t i = 0; i < CMB_COUNTOF(hashes); i++) {
-        if (strcmp(hashes[i].name, name) == 0) {
-            *out_kind = hashes[i].kind;
+    for (unsigned i = 1; cmb_hash_kind_name((cmb_hash_kind)i); i++) {
+        const char *one = cmb_hash_kind_name((cmb_hash_kind)i);
+        if (strcmp(one, name) == 0) {
+            *out_kind = (cmb_hash_kind)i;
             return 0;
         }
         size_t n = strlen(known);
-        snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "", hashes[i].name);
+        snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "", one);
     }
     return cli_usage(c, "--hash: unknown hash %s; known: %s", name, known);
 }

@@ -93,8 +93,8 @@ static void print_stat(const char *image, const cmb_stat *s, const cmb_store_inf
     text_buf a, b, d;
     printf("image          %s (%s)\n", image, info->device);
     printf("uuid           %s\n", text_hex(&a, info->uuid, sizeof(info->uuid)));
-    printf("parameters     node size %" PRIu32 ", hash xxh3, seed %" PRIx64 ", segments of %s\n", info->node_size,
-           info->seed, text_size(&a, s->segment_bytes));
+    printf("parameters     node size %" PRIu32 ", hash %s, seed %" PRIx64 ", segments of %s\n", info->node_size,
+           cmb_hash_kind_name(info->hash), info->seed, text_size(&a, s->segment_bytes));
     printf("refs           %s branches, %s tags, %s commits\n", text_count(&a, s->branches), text_count(&b, s->tags),
            text_count(&d, s->commits));
     printf("entries        %s in all contents together, shared ones once; height %u\n", text_count(&a, s->entries),

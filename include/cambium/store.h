@@ -104,6 +104,9 @@ typedef struct cmb_store_info {
 } cmb_store_info;
 CMB_API void cmb_store_get_info(const cmb_store *store, cmb_store_info *out_info);
 
+/** What the command line calls it: "xxh3", "sha256". NULL: there is no such kind; they are numbered from 1 without gaps. Static. */
+CMB_API const char *cmb_hash_kind_name(cmb_hash_kind kind);
+
 /* ------------------------------------------------------------------ refs and commits */
 
 /** What a REV stands for. */

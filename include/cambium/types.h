@@ -44,6 +44,7 @@ typedef struct cmb_env {
 /** How nodes and commits are named. */
 typedef enum cmb_hash_kind {
     CMB_HASH_XXH3 = 1,   /* XXH3-128, 16 bytes: against accidents */
+    CMB_HASH_SHA256 = 2, /* SHA-256, 32 bytes: against forgers too; where the library was built with the feature sha256 */
 } cmb_hash_kind;
 
 /** The name of a node or a commit: the hash of its content. Unused bytes are zero. */

@@ -183,7 +183,7 @@ an_image_is_not_overwritten_without_force() {
 
 an_unknown_hash_lists_those_that_are_known() {
     expect 2 cambium init a.cmb --hash md5
-    error_is 'cambium: init: --hash: unknown hash md5; known: xxh3'
+    error_is 'cambium: init: --hash: unknown hash md5; known: xxh3, sha256'
     [ ! -e a.cmb ] || _fail 'a.cmb was made'
     expect 0 cambium init a.cmb --hash xxh3
 }
