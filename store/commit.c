@@ -6,7 +6,7 @@
  *               u8 version (1)  u8 size of a name  u8 level of the root  u8 flags (1: out-of-line values)
  *               u64 generation  i64 time  u64 entries  root name
  *               u16 number of parents, their ids  u32 size, author  u32 size, message
- *               u16 number of headers (0)
+ *               headers (header.c)
  *             then the trailer, which the id does not cover: u64 address, u32 length of the root,
  *             and the same of every parent
  */
@@ -17,20 +17,39 @@
 #define VERSION 1u
 #define FIXED 28u            /* bytes of the content before the root's name */
 #define PLACE 12u            /* bytes of an address and a length */
-#define TEXT_MAX (1u << 20)  /* bytes of author and message together */
-#define PARENTS_MAX 64u
 
 enum { FLAG_OUT_OF_LINE = 1 };
 
+static size_t text_size(const char *text)
+{
+    return text ? strlen(text) : 0;
+}
+
+/* Bytes of the texts and the encoded headers. */
+static int measure_texts(const char *author, const char *message, const cmb_commit_header *headers, size_t header_count,
+                         size_t *out_author, size_t *out_message, size_t *out_headers)
+{
+    size_t a = text_size(author), m = text_size(message), h;
+    int error = cmb_headers_check(headers, header_count, &h);
+    if (error)
+        return error;
+    if (a > CMB_COMMIT_TEXT_MAX || m > CMB_COMMIT_TEXT_MAX || a + m + h - 2 > CMB_COMMIT_TEXT_MAX)
+        return cmb_fail(CMB_EINVAL, "author, message and headers of a commit have %zu bytes: at most %u", a + m + h - 2,
+                        CMB_COMMIT_TEXT_MAX);
+    *out_author = a;
+    *out_message = m;
+    *out_headers = h;
+    return 0;
+}
+
 int cmb_commit_info_check(const cmb_commit_info *info)
 {
-    size_t author = info && info->author ? strlen(info->author) : 0;
-    size_t message = info && info->message ? strlen(info->message) : 0;
-    if (info && info->flags & ~(CMB_COMMIT_ASYNC | CMB_COMMIT_EMPTY))
+    size_t author, message, headers;
+    if (!info)
+        return 0;
+    if (info->flags & ~(CMB_COMMIT_ASYNC | CMB_COMMIT_EMPTY))
         return cmb_fail(CMB_EINVAL, "unknown commit flags 0x%x", info->flags);
-    if (author > TEXT_MAX || message > TEXT_MAX || author + message > TEXT_MAX)
-        return cmb_fail(CMB_EINVAL, "author and message of a commit have %zu bytes: at most %u", author + message, TEXT_MAX);
-    return 0;
+    return measure_texts(info->author, info->message, info->headers, info->header_count, &author, &message, &headers);
 }
 
 /* ---- writing ---- */
@@ -68,20 +87,39 @@ static uint8_t *put_content(uint8_t *p, const cmb_commit_draft *d, unsigned name
         memcpy(p, d->parents[i].id.bytes, name_size);
     p = put_text(p, d->author, author);
     p = put_text(p, d->message, message);
-    cmb_put16(p, 0);
-    return p + 2;
+    return cmb_headers_put(p, d->headers, d->header_count);
+}
+
+/* Bytes of the content and the record. */
+static int measure(const cmb_commit_draft *d, unsigned name_size, size_t *out_author, size_t *out_message,
+                   size_t *out_content, size_t *out_length)
+{
+    size_t headers;
+    if (d->parent_count > CMB_COMMIT_PARENTS_MAX)
+        return cmb_fail(CMB_EINVAL, "a commit with %zu parents: at most %u", d->parent_count, CMB_COMMIT_PARENTS_MAX);
+    int error = measure_texts(d->author, d->message, d->headers, d->header_count, out_author, out_message, &headers);
+    if (error)
+        return error;
+    size_t content = FIXED + name_size + 2 + d->parent_count * name_size + 8 + *out_author + *out_message + headers;
+    size_t length = CMB_RECORD_HEADER + 4 + content + PLACE * (1 + d->parent_count);
+    if (length > CMB_RECORD_MAX)
+        return cmb_fail(CMB_EINVAL, "a commit with %zu parents and %zu bytes in all: at most %u", d->parent_count, length,
+                        CMB_RECORD_MAX);
+    *out_content = content;
+    *out_length = length;
+    return 0;
 }
 
 int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draft *draft, cmb_commit_at *out_at)
 {
     unsigned name_size = cmb_name_size(store->tree.hash);
-    size_t author = draft->author ? strlen(draft->author) : 0, message = draft->message ? strlen(draft->message) : 0;
-    size_t content = FIXED + name_size + 2 + draft->parent_count * name_size + 8 + author + message + 2;
-    size_t length = CMB_RECORD_HEADER + 4 + content + PLACE * (1 + draft->parent_count);
+    size_t author, message, content, length;
+    int error = measure(draft, name_size, &author, &message, &content, &length);
+    if (error)
+        return error;
     cmb_commit_at at = {.length = (uint32_t)length};
     void *record;
-    assert(draft->parent_count <= PARENTS_MAX && author + message <= TEXT_MAX);
-    int error = cmb_append(app, at.length, &at.addr, &record);
+    error = cmb_append(app, at.length, &at.addr, &record);
     if (error)
         return error;
     uint8_t *p = (uint8_t *)record + CMB_RECORD_HEADER;
@@ -97,24 +135,48 @@ int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draf
     return 0;
 }
 
-int cmb_unit_commit(cmb_unit *unit, const cmb_state *base, const cmb_noderef *root, const cmb_commit_info *info,
-                    cmb_state *out_state)
+/* `parents` all have a lower generation than this. */
+static int commit_above(cmb_unit *unit, const cmb_commit_at *parents, size_t n, uint64_t generation, const cmb_noderef *root,
+                        const cmb_commit_info *info, cmb_state *out_state)
 {
     cmb_store *store = unit->store;
     cmb_commit_draft draft = {.root = *root,
-                              .parents = &base->commit,
-                              .parent_count = base->commit.id.size ? 1 : 0,
-                              .generation = base->generation + 1,
+                              .parents = parents,
+                              .parent_count = n,
+                              .generation = generation,
                               .time = info->time ? info->time : store->env.now(store->env.ctx),
                               .author = info->author,
-                              .message = info->message};
-    cmb_state state = {.commit_root = *root, .root = *root, .generation = draft.generation};
+                              .message = info->message,
+                              .headers = info->headers,
+                              .header_count = info->header_count};
+    cmb_state state = {.commit_root = *root, .root = *root, .generation = generation};
     int error = cmb_commit_append(store, unit->app, &draft, &state.commit);
     if (!error)
         error = cmb_unit_index(unit, &state.commit);
     if (!error)
         *out_state = state;
     return error;
+}
+
+int cmb_unit_commit(cmb_unit *unit, const cmb_state *base, const cmb_noderef *root, const cmb_commit_info *info,
+                    cmb_state *out_state)
+{
+    return commit_above(unit, &base->commit, base->commit.id.size ? 1 : 0, base->generation + 1, root, info, out_state);
+}
+
+int cmb_unit_commit_parents(cmb_unit *unit, const cmb_commit_at *parents, size_t n, const cmb_noderef *root,
+                            const cmb_commit_info *info, cmb_state *out_state)
+{
+    uint64_t generation = 0;
+    for (size_t i = 0; i < n; i++) {
+        cmb_state parent;
+        int error = cmb_commit_state(unit->store, &parents[i], &parent);
+        if (error)
+            return error;
+        if (generation < parent.generation)
+            generation = parent.generation;
+    }
+    return commit_above(unit, parents, n, generation + 1, root, info, out_state);
 }
 
 /* ---- reading ---- */
@@ -140,8 +202,8 @@ static const uint8_t *take(reader *r, size_t n)
 
 /* Where things are in a record. */
 typedef struct layout {
-    const uint8_t *fixed, *root_name, *parents, *author, *message, *places;
-    size_t parent_count, author_size, message_size, content;
+    const uint8_t *fixed, *root_name, *parents, *author, *message, *headers, *places;
+    size_t parent_count, author_size, message_size, header_count, header_memory, content;
 } layout;
 
 static int find_parts(const uint8_t *payload, size_t size, unsigned name_size, layout *out)
@@ -157,7 +219,7 @@ static int find_parts(const uint8_t *payload, size_t size, unsigned name_size, l
         return !c.short_of && l.fixed[0] > VERSION ? CMB_EVERSION : CMB_ECORRUPT;
     l.root_name = take(&c, name_size);
     l.parent_count = cmb_get16(take(&c, 2));
-    if (c.short_of || l.parent_count > PARENTS_MAX || l.parent_count * name_size > (size_t)(c.end - c.p))
+    if (c.short_of || l.parent_count > CMB_COMMIT_PARENTS_MAX || l.parent_count * name_size > (size_t)(c.end - c.p))
         return CMB_ECORRUPT;
     l.parents = take(&c, l.parent_count * name_size);
     l.author_size = cmb_get32(take(&c, 4));
@@ -168,9 +230,10 @@ static int find_parts(const uint8_t *payload, size_t size, unsigned name_size, l
     if (c.short_of || l.message_size > (size_t)(c.end - c.p))
         return CMB_ECORRUPT;
     l.message = take(&c, l.message_size);
-    unsigned headers = cmb_get16(take(&c, 2));
+    l.headers = c.p;
     l.places = r.p + l.content;
-    if (c.short_of || headers || c.p != c.end || (size_t)(r.end - l.places) != PLACE * (1 + l.parent_count))
+    if (c.short_of || !cmb_headers_measure(c.p, (size_t)(c.end - c.p), &l.header_count, &l.header_memory) ||
+        (size_t)(r.end - l.places) != PLACE * (1 + l.parent_count))
         return CMB_ECORRUPT;
     *out = l;
     return 0;
@@ -180,16 +243,20 @@ static int find_parts(const uint8_t *payload, size_t size, unsigned name_size, l
 static cmb_commit_record *make_record(cmb_store *store, const layout *l)
 {
     size_t n = l->parent_count, size = sizeof(cmb_commit_record);
-    size_t ats = size, names = ats + n * sizeof(cmb_commit_at), author = names + n * sizeof(cmb_name);
-    size_t message = author + l->author_size + 1, memory = message + l->message_size + 1;
+    size_t ats = size, headers = ats + n * sizeof(cmb_commit_at);
+    size_t names = headers + l->header_count * sizeof(cmb_commit_header), author = names + n * sizeof(cmb_name);
+    size_t message = author + l->author_size + 1, texts = message + l->message_size + 1, memory = texts + l->header_memory;
     uint8_t *m = cmb_zalloc(&store->alloc, memory);
     if (!m)
         return NULL;
     cmb_commit_record *r = (cmb_commit_record *)(void *)m;
     memcpy(m + author, l->author, l->author_size);
     memcpy(m + message, l->message, l->message_size);
+    cmb_headers_fill(l->headers, (cmb_commit_header *)(void *)(m + headers), m + texts);
     r->alloc = store->alloc;
     r->memory = memory;
+    r->commit.headers = (cmb_commit_header *)(void *)(m + headers);
+    r->commit.header_count = l->header_count;
     r->parents = (cmb_commit_at *)(void *)(m + ats);
     r->commit.parents = (cmb_name *)(void *)(m + names);
     r->commit.parent_count = n;

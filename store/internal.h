@@ -194,6 +194,16 @@ int cmb_store_settle(cmb_store *store, uint64_t seq);
 /* Folds the tables and makes a checkpoint that starts from them; durable on return. */
 int cmb_store_checkpoint(cmb_store *store);
 
+/* ---- headers of commits and tags (header.c) ---- */
+
+/* Names and sizes; *out_size: bytes they take encoded, their number included. CMB_EINVAL. */
+int cmb_headers_check(const cmb_commit_header *headers, size_t n, size_t *out_size);
+uint8_t *cmb_headers_put(uint8_t *p, const cmb_commit_header *headers, size_t n);
+/* Are these `size` bytes headers, and nothing else? *out_memory: bytes that their names and values take in memory. */
+bool cmb_headers_measure(const uint8_t *p, size_t size, size_t *out_count, size_t *out_memory);
+/* After measure. */
+void cmb_headers_fill(const uint8_t *p, cmb_commit_header *out, uint8_t *memory);
+
 /* ---- commits (commit.c) ---- */
 
 /* A commit record, decoded. */
@@ -215,9 +225,12 @@ typedef struct cmb_commit_draft {
     uint64_t generation;
     int64_t time;
     const char *author, *message; /* may be NULL */
+    const cmb_commit_header *headers;
+    size_t header_count;
 } cmb_commit_draft;
-/* Room for the texts? CMB_EINVAL. Before anything is written. */
+/* Room for the texts, headers in order? CMB_EINVAL. Before anything is written. */
 int cmb_commit_info_check(const cmb_commit_info *info);
+/* CMB_EINVAL: too much in it, and nothing is appended. */
 int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draft *draft, cmb_commit_at *out_at);
 /* From the index, by id. CMB_ENOTFOUND with a detail. */
 int cmb_commit_find(cmb_store *store, const cmb_name *id, cmb_commit_at *out_at);
@@ -230,6 +243,9 @@ int cmb_commits_each(cmb_store *store, cmb_commit_each_fn fn, void *ctx);
 int cmb_commit_state(cmb_store *store, const cmb_commit_at *at, cmb_state *out_state);
 /* A permanent commit of `root` above state->commit, appended and put into the unit's index edits; *out_state stands on it. */
 int cmb_unit_commit(cmb_unit *unit, const cmb_state *base, const cmb_noderef *root, const cmb_commit_info *info, cmb_state *out_state);
+/* The same above any parents, in order; reads them for their generations. */
+int cmb_unit_commit_parents(cmb_unit *unit, const cmb_commit_at *parents, size_t n, const cmb_noderef *root, const cmb_commit_info *info,
+                            cmb_state *out_state);
 
 /* ---- revisions (rev.c) ---- */
 

@@ -22,7 +22,7 @@ static bool stays_open(int error)
 
 static bool is_permanent(const cmb_commit_info *info)
 {
-    return info && ((info->author && *info->author) || (info->message && *info->message));
+    return info && ((info->author && *info->author) || (info->message && *info->message) || info->header_count);
 }
 
 /* ---- before the unit ---- */

@@ -18,6 +18,21 @@ void refs_rev_json(json *j, const cmb_rev *rev)
     json_bool(j, "working", rev->working);
 }
 
+/* In their order; only where there are some. */
+static void headers_json(json *j, const cmb_commit_header *headers, size_t n)
+{
+    if (n == 0)
+        return;
+    json_array(j, "headers");
+    for (size_t i = 0; i < n; i++) {
+        json_object(j, NULL);
+        json_string(j, "name", headers[i].name);
+        json_bytes(j, "value", headers[i].value.data, headers[i].value.size);
+        json_object_end(j);
+    }
+    json_array_end(j);
+}
+
 void refs_commit_json(json *j, const cmb_commit *commit)
 {
     json_name(j, "commit", &commit->id);
@@ -31,20 +46,43 @@ void refs_commit_json(json *j, const cmb_commit *commit)
     json_time(j, "time", commit->time);
     json_string(j, "author", commit->author);
     json_string(j, "message", commit->message);
+    headers_json(j, commit->headers, commit->header_count);
 }
 
-/* A message line by line, indented. */
+/* Line by line, indented. */
+static void print_lines(const char *text, size_t size)
+{
+    while (size > 0) {
+        const char *line_end = memchr(text, '\n', size);
+        size_t n = line_end ? (size_t)(line_end - text) : size;
+        fputs("    ", stdout);
+        text_print_field(stdout, text, n);
+        putchar('\n');
+        text += n + (line_end != NULL);
+        size -= n + (line_end != NULL);
+    }
+}
+
 static void print_message(const char *message)
 {
     if (message[0] == '\0')
         return;
     putchar('\n');
-    while (*message != '\0') {
-        size_t n = strcspn(message, "\n");
-        fputs("    ", stdout);
-        text_print_field(stdout, message, n);
+    print_lines(message, strlen(message));
+}
+
+/* A value of one line beside its name, longer ones below it. */
+static void print_headers(const cmb_commit_header *headers, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const cmb_bytes *v = &headers[i].value;
+        bool lines = memchr(v->data, '\n', v->size) != NULL;
+        printf("header  %s%s", headers[i].name, v->size && !lines ? " " : "");
+        if (!lines)
+            text_print_field(stdout, v->data, v->size);
         putchar('\n');
-        message += n + (message[n] == '\n');
+        if (lines)
+            print_lines(v->data, v->size);
     }
 }
 
@@ -59,6 +97,7 @@ void refs_commit_print(const cmb_commit *commit)
     text_print_field(stdout, commit->author, strlen(commit->author));
     printf("\ntime    %s\n", text_time(&t, commit->time));
     printf("entries %s\n", text_count(&t, commit->entries));
+    print_headers(commit->headers, commit->header_count);
     print_message(commit->message);
 }
 

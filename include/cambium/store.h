@@ -143,12 +143,23 @@ CMB_API int cmb_tag_set(cmb_store *store, const char *name, const char *rev);
 CMB_API int cmb_tag_delete(cmb_store *store, const char *name);
 CMB_API int cmb_tag_list(cmb_store *store, cmb_ref_fn fn, void *ctx);
 
+#define CMB_HEADER_NAME_MAX 64u
+#define CMB_COMMIT_TEXT_MAX (1u << 20)  /* bytes of author, message and headers (their names, and 5 more each) together */
+#define CMB_COMMIT_PARENTS_MAX 4096u
+/** What else is known of a commit or an annotated tag; its id covers it. The meaning is the user's. Names may repeat; the order is kept. */
+typedef struct cmb_commit_header {
+    const char *name; /* 1 .. CMB_HEADER_NAME_MAX of a-z, 0-9, '.' and '-' */
+    cmb_bytes value;  /* any bytes; of one that was read, a zero byte follows */
+} cmb_commit_header;
+
 /** Who and why. Strings are UTF-8 by custom, any bytes without NUL in fact; NULL is empty. */
 typedef struct cmb_commit_info {
     const char *author;   /* "ada" or "Ada <ada@example.org>" */
     const char *message;
     int64_t time;         /* microseconds since 1970-01-01 UTC; 0: now */
     uint32_t flags;       /* CMB_COMMIT_… */
+    const cmb_commit_header *headers;
+    size_t header_count;
 } cmb_commit_info;
 enum {
     CMB_COMMIT_ASYNC = 1u << 0, /* return when queued; cmb_store_sync or a later durable call makes it durable */
@@ -164,6 +175,8 @@ typedef struct cmb_commit {
     size_t parent_count;
     int64_t time;            /* microseconds since 1970-01-01 UTC */
     const char *author, *message; /* zero-terminated; never NULL */
+    const cmb_commit_header *headers;
+    size_t header_count;
 } cmb_commit;
 /** Working states give CMB_EWORKING. Free with cmb_commit_free. */
 CMB_API int cmb_commit_read(cmb_store *store, const char *rev, cmb_commit **out_commit);
@@ -259,7 +272,7 @@ CMB_API int cmb_txn_value_add(cmb_txn *txn, const void *data, size_t size);
 CMB_API int cmb_txn_value_finish(cmb_txn *txn);
 CMB_API void cmb_txn_value_abort(cmb_txn *txn);
 /**
- * Ends the transaction. With an author or a message: a permanent commit on the branch. info NULL, or neither: the branch's
+ * Ends the transaction. With an author, a message or a header: a permanent commit on the branch. info NULL, or none of them: the branch's
  * working state advances: durable, no history. out_rev (may be NULL) gets the new state. On CMB_ENOSPC,
  * CMB_ENOMEM, CMB_EINVAL nothing has changed and the transaction is still open; after any other error it is gone.
  * Cursors over it must be closed. Nothing changed: nothing is written.
