@@ -5,8 +5,10 @@
 
 #include <cambium/device.h>
 #include <cambium/error.h>
+#include <cambium/git.h>
 #include <cambium/inspect.h>
 #include <cambium/store.h>
 #include <cambium/types.h>
+#include <cambium/watch.h>
 
 #endif
