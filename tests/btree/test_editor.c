@@ -1,101 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /* The canonical oracle: whatever the order, batching or history, the same pairs give the same root. */
-#include "bed.h"
+#include "script.h"
 
 #include "btree/boundary.h"
 
-static const uint32_t targets[] = {256, 512, 4096};
-
 /* ---- random scripts ---- */
-
-/* Keys of a third of the smallest cap: runs are over the cap as often as not, so all rounds have work. */
-static bool wide_keys;
-
-static cmb_bytes random_key(void)
-{
-    static uint8_t key[CMB_KEY_MAX];
-    size_t size;
-    if (wide_keys)
-        return text_bytes("%04u%0*u", below(3000), 90 + (int)below(150), below(2));
-    unsigned kind = below(100);
-    if (kind == 0) { /* huge */
-        size = 1 + below(CMB_KEY_MAX);
-        memset(key, 'h', size);
-        key[below(size)] = (uint8_t)below(256);
-        key[size - 1] = (uint8_t)below(256);
-    } else if (kind <= 20) { /* tiny, and prefixes of each other */
-        size = 1 + below(4);
-        for (size_t i = 0; i < size; i++)
-            key[i] = (uint8_t)(below(3) * 127);
-    } else if (kind <= 40) { /* a long common prefix */
-        size = 60 + below(20);
-        memset(key, 'p', size);
-        for (size_t i = 52; i < size; i++)
-            key[i] = (uint8_t)('a' + below(4));
-    } else {
-        size = (size_t)snprintf((char *)key, sizeof(key), "key-%06u", (unsigned)below(3000));
-    }
-    return bytes_copy((cmb_bytes){key, size});
-}
-
-static cmb_bytes random_value(uint32_t target)
-{
-    static uint8_t value[65536];
-    size_t size = below(24);
-    unsigned kind = below(40);
-    if (kind == 0)
-        size = target / 4; /* the largest inline */
-    else if (kind == 1)
-        size = target / 4 + 1;
-    else if (kind == 2)
-        size = below(3 * target);
-    else if (kind <= 8)
-        size = below(target / 4);
-    for (size_t i = 0; i < size; i += 16)
-        value[i] = (uint8_t)below(4);
-    return bytes_copy((cmb_bytes){value, size});
-}
-
-static cmb_edit put_edit(cmb_bytes key, cmb_bytes value)
-{
-    return (cmb_edit){.kind = CMB_EDIT_PUT, .key = key, .value = value};
-}
-static cmb_edit delete_edit(cmb_bytes key)
-{
-    return (cmb_edit){.kind = CMB_EDIT_DELETE, .key = key};
-}
-
-static size_t random_batch(const model *m, uint32_t target, cmb_edit *edit, size_t limit)
-{
-    size_t n = 0, want = 1 + (below(3) ? below(12) : below(limit));
-    unsigned kind = below(16);
-    if (kind == 0 && m->n) { /* a range goes */
-        size_t from = below(m->n), to = from + below(m->n - from + 1);
-        for (size_t i = from; i < to && n < limit; i++)
-            edit[n++] = delete_edit(bytes_copy(m->pair[i].key));
-    } else if (kind == 1 && below(3) == 0) { /* everything, or nearly */
-        for (size_t i = 0; i < m->n && n < limit; i++)
-            if (i % 100 || below(2))
-                edit[n++] = delete_edit(bytes_copy(m->pair[i].key));
-    } else if (kind == 2 && m->n) { /* the two ends */
-        unsigned ends = below(3);
-        for (size_t i = 0; i < want && i < m->n; i++)
-            edit[n++] = delete_edit(bytes_copy(m->pair[ends == 0 || (ends == 1 && below(2)) ? i : m->n - 1 - i].key));
-    } else if (kind == 3 || kind == 4) { /* appends, prepends */
-        for (size_t i = 0; i < want; i++)
-            edit[n++] = put_edit(text_bytes(kind == 3 ? "~%08llx" : "!%08llx", (unsigned long long)(rng() >> 32)), random_value(target));
-    } else {
-        for (size_t i = 0; i < want; i++) {
-            unsigned what = below(10);
-            cmb_bytes key = what < 6 && m->n ? bytes_copy(m->pair[below(m->n)].key) : random_key();
-            if (what < (kind < 10 ? 2 : 5))
-                edit[n++] = delete_edit(key);
-            else
-                edit[n++] = put_edit(key, random_value(target));
-        }
-    }
-    return edits_sort(edit, n);
-}
 
 static void run_script(uint32_t target, unsigned batches, size_t limit, cmb_residency residency)
 {
@@ -135,22 +44,6 @@ static void any_history_of_the_same_pairs_gives_the_same_root(void **state)
 
 
 /* ---- histories ---- */
-
-static void load(bed *b, const model *m, cmb_noderef *root)
-{
-    cmb_tree_empty(&b->tree, root);
-    apply(b, root, m->pair, m->n, NULL);
-}
-
-static void fill(model *m, size_t n, uint32_t target)
-{
-    cmb_edit *edit = malloc(n * sizeof(*edit));
-    for (size_t i = 0; i < n; i++)
-        edit[i] = put_edit(random_key(), random_value(target));
-    n = edits_sort(edit, n);
-    model_apply(m, edit, n);
-    edits_free(edit, n);
-}
 
 static void shuffle(cmb_edit *edit, size_t n)
 {
@@ -454,32 +347,6 @@ static void keys_that_do_not_ascend_are_refused(void **state)
     bed_close(&b);
 }
 
-typedef struct miser {
-    cmb_allocator base;
-    long left;      /* allocations that will still be granted */
-    long in_use;
-} miser;
-
-static void *miser_alloc(void *ctx, size_t size)
-{
-    miser *m = ctx;
-    if (m->left-- <= 0)
-        return NULL;
-    m->in_use++;
-    return m->base.alloc(m->base.ctx, size);
-}
-static void *miser_resize(void *ctx, void *p, size_t old_size, size_t new_size)
-{
-    miser *m = ctx;
-    return m->left-- <= 0 ? NULL : m->base.resize(m->base.ctx, p, old_size, new_size);
-}
-static void miser_release(void *ctx, void *p, size_t size)
-{
-    miser *m = ctx;
-    m->in_use--;
-    m->base.release(m->base.ctx, p, size);
-}
-
 static void a_refused_allocation_is_a_clean_error(void **state)
 {
     bed b;
@@ -502,8 +369,7 @@ static void a_refused_allocation_is_a_clean_error(void **state)
         edits e = {.source = {&edits_ops}, .edit = edit, .n = n};
         cmb_noderef out = root;
         cmb_appender *app = bed_begin(&b);
-        b.tree.alloc = (cmb_allocator){&bad, miser_alloc, miser_resize, miser_release};
-        bad.left = grant;
+        b.tree.alloc = miser_of(&bad, grant);
         int error = cmb_tree_apply(&b.tree, &root, &e.source, app, &out, NULL);
         b.tree.alloc = honest;
         assert_int_equal(bad.in_use, 0);
