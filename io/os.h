@@ -21,6 +21,8 @@ void cmb_mutex_unlock(cmb_mutex *m);
 int cmb_cond_init(cmb_cond *c);
 void cmb_cond_destroy(cmb_cond *c);
 void cmb_cond_wait(cmb_cond *c, cmb_mutex *m);
+/* Waits until cmb_os_monotonic() is `deadline` at most; false: it is. */
+bool cmb_cond_wait_until(cmb_cond *c, cmb_mutex *m, uint64_t deadline);
 void cmb_cond_signal(cmb_cond *c);
 void cmb_cond_broadcast(cmb_cond *c);
 int cmb_thread_start(cmb_thread *t, void (*run)(void *arg), void *arg); /* 0 or CMB_ENOMEM */
@@ -28,7 +30,7 @@ void cmb_thread_join(cmb_thread *t); /* once for every thread that started */
 
 /* The default environment's clock and randomness (types.h). */
 cmb_env cmb_env_or_default(const cmb_env *env);
-uint64_t cmb_os_monotonic(void); /* nanoseconds, for progress and statistics only */
+uint64_t cmb_os_monotonic(void); /* nanoseconds, for deadlines, progress and statistics only */
 
 /* Anonymous zeroed memory, on huge pages where the platform has them; NULL: none left. Rounded up
  * to 2 MiB by the caller's wish only. */

@@ -72,11 +72,16 @@ void cmb_mutex_unlock(cmb_mutex *m)
     must(pthread_mutex_unlock(mutex_of(m)));
 }
 
+/* Deadlines are on the clock that nobody sets. */
 int cmb_cond_init(cmb_cond *c)
 {
-    if (pthread_cond_init(cond_of(c), NULL))
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr))
         return cmb_fail(CMB_ENOMEM, "no resources for a condition variable");
-    return 0;
+    must(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
+    int error = pthread_cond_init(cond_of(c), &attr);
+    must(pthread_condattr_destroy(&attr));
+    return error ? cmb_fail(CMB_ENOMEM, "no resources for a condition variable") : 0;
 }
 
 void cmb_cond_destroy(cmb_cond *c)
@@ -87,6 +92,14 @@ void cmb_cond_destroy(cmb_cond *c)
 void cmb_cond_wait(cmb_cond *c, cmb_mutex *m)
 {
     must(pthread_cond_wait(cond_of(c), mutex_of(m)));
+}
+
+bool cmb_cond_wait_until(cmb_cond *c, cmb_mutex *m, uint64_t deadline)
+{
+    struct timespec t = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
+    int error = pthread_cond_timedwait(cond_of(c), mutex_of(m), &t);
+    assert(error == 0 || error == ETIMEDOUT);
+    return error == 0;
 }
 
 void cmb_cond_signal(cmb_cond *c)

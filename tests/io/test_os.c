@@ -42,6 +42,29 @@ static void two_threads_take_turns_over_a_condition(void **state)
     cmb_mutex_destroy(&r.lock);
 }
 
+static void waiting_ends_at_the_deadline_or_when_signalled(void **state)
+{
+    relay r = {.rounds = 1, .turn = 1};
+    cmb_thread thread;
+    assert_ok(cmb_mutex_init(&r.lock));
+    assert_ok(cmb_cond_init(&r.changed));
+    cmb_mutex_lock(&r.lock);
+    assert_false(cmb_cond_wait_until(&r.changed, &r.lock, cmb_os_monotonic()));
+    uint64_t deadline = cmb_os_monotonic() + 2000000;
+    while (cmb_cond_wait_until(&r.changed, &r.lock, deadline)) /* may wake early */
+        continue;
+    assert_true(cmb_os_monotonic() >= deadline);
+    assert_ok(cmb_thread_start(&thread, relay_run, &r));
+    bool signalled = true;
+    while (r.turn == 1 && signalled)
+        signalled = cmb_cond_wait_until(&r.changed, &r.lock, deadline + 600 * (uint64_t)1000000000);
+    assert_true(signalled);
+    cmb_mutex_unlock(&r.lock);
+    cmb_thread_join(&thread);
+    cmb_cond_destroy(&r.changed);
+    cmb_mutex_destroy(&r.lock);
+}
+
 static void a_locked_mutex_is_not_taken_twice(void **state)
 {
     cmb_mutex m;
@@ -107,6 +130,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_threads_take_turns_over_a_condition),
+        cmocka_unit_test(waiting_ends_at_the_deadline_or_when_signalled),
         cmocka_unit_test(a_locked_mutex_is_not_taken_twice),
         cmocka_unit_test(an_injected_clock_is_kept_and_the_rest_filled_in),
         cmocka_unit_test(the_clock_is_in_this_century),
