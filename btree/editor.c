@@ -123,7 +123,7 @@ int cmb_editor_finish_from(cmb_editor *editor, unsigned level, cmb_noderef *out_
     }
 }
 
-static int finish(cmb_editor *editor, cmb_noderef *out_root, cmb_editor_stats *out_stats)
+int cmb_editor_finish_stats(cmb_editor *editor, cmb_noderef *out_root, cmb_editor_stats *out_stats)
 {
     cmb_noderef root;
     int error = editor->error;
@@ -142,7 +142,7 @@ static int finish(cmb_editor *editor, cmb_noderef *out_root, cmb_editor_stats *o
 
 int cmb_editor_finish(cmb_editor *editor, cmb_noderef *out_root)
 {
-    return finish(editor, out_root, NULL);
+    return cmb_editor_finish_stats(editor, out_root, NULL);
 }
 
 int cmb_tree_apply(const cmb_tree *tree, const cmb_noderef *old_root, cmb_source *edits, cmb_appender *app,
@@ -161,7 +161,7 @@ int cmb_tree_apply(const cmb_tree *tree, const cmb_noderef *old_root, cmb_source
             break;
     }
     if (error == CMB_ENOTFOUND) /* the end of the edits */
-        return finish(editor, out_root, out_stats);
+        return cmb_editor_finish_stats(editor, out_root, out_stats);
     cmb_editor_abort(editor);
     return error;
 }

@@ -40,6 +40,11 @@ typedef struct cmb_value_reader cmb_value_reader; /* holds one verified chunk an
 int cmb_value_reader_open(const cmb_tree *tree, const cmb_valref *ref, cmb_value_reader **out_reader);
 int cmb_value_reader_read(cmb_value_reader *reader, uint64_t offset, void *out, size_t size, size_t *out_read);
 void cmb_value_reader_close(cmb_value_reader *reader);
+/* Have both values the same chunk in place i, by their lists alone? False as well where one has a single chunk, whose name is not listed. */
+bool cmb_value_same_chunk(const cmb_value_reader *a, const cmb_value_reader *b, uint32_t i);
+/* Instead of its bytes: the next chunk is chunk i of another value and stays where it lies. Between whole chunks only; i exists there, and
+ * the value has several chunks. */
+int cmb_value_writer_adopt(cmb_value_writer *writer, const cmb_value_reader *from, uint32_t i);
 /* Visits the records of a value: for liveness, fsck, relocation. verify: contents too. */
 typedef int (*cmb_record_fn)(void *ctx, uint64_t addr, uint32_t length, uint8_t kind);
 int cmb_value_visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cmb_record_fn fn, void *ctx);
@@ -168,6 +173,7 @@ typedef struct cmb_editor cmb_editor;
 int cmb_editor_open(const cmb_tree *tree, const cmb_noderef *old_root, cmb_appender *app, cmb_editor **out_editor);
 int cmb_editor_push(cmb_editor *editor, const cmb_edit *edit); /* deleting an absent key is no change */
 int cmb_editor_finish(cmb_editor *editor, cmb_noderef *out_root); /* frees, also on error */
+int cmb_editor_finish_stats(cmb_editor *editor, cmb_noderef *out_root, cmb_editor_stats *out_stats); /* NULL allowed */
 void cmb_editor_abort(cmb_editor *editor);
 void cmb_editor_get_stats(const cmb_editor *editor, cmb_editor_stats *out_stats);
 /* All of a source. */

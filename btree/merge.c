@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * merge.c: three trees side by side, from the lowest key to the highest. Where two of them stand on the same subtree nothing
+ * below it is read; where none do, what lies lowest and is highest in its tree is read. Single keys are settled one by one.
+ */
+#include "btree/merge.h"
+
+#include "btree/side.h"
+
+#include <assert.h>
+
+enum { BASE = 0, OURS = 1, THEIRS = 2, SIDES = 3 };
+
+/* Whose a key, or a whole range of keys, is in the result. */
+typedef enum take { TAKE_EITHER = 0, TAKE_OURS, TAKE_THEIRS, TAKE_EDIT } take;
+
+typedef struct merge {
+    const cmb_tree *tree;
+    cmb_side sides[SIDES];
+    cmb_editor *editor;
+    cmb_tree_clash_fn fn;
+    void *ctx;
+    uint64_t clashes;
+    cmb_bytes done; /* all keys below are settled */
+    uint8_t done_key[CMB_KEY_MAX + 1];
+} merge;
+
+/* ---- single keys ---- */
+
+static int push_found(merge *m, cmb_bytes key, const cmb_found *found)
+{
+    cmb_edit edit = {.kind = CMB_EDIT_DELETE, .key = key};
+    if (found && found->out_of_line) {
+        edit.kind = CMB_EDIT_PUT_FAR;
+        edit.valref = found->valref;
+    } else if (found) {
+        edit.kind = CMB_EDIT_PUT;
+        edit.value = found->value;
+    }
+    return cmb_editor_push(m->editor, &edit);
+}
+
+static int ask(merge *m, cmb_bytes key, const cmb_found *const *found, take *out_take, cmb_edit *out_edit)
+{
+    cmb_tree_clash clash = {.key = key, .base = found[BASE], .ours = found[OURS], .theirs = found[THEIRS]};
+    m->clashes++;
+    int answer = m->fn(m->ctx, &clash, out_edit);
+    if (answer < 0)
+        return answer;
+    *out_take = answer == CMB_CLASH_OURS ? TAKE_OURS : answer == CMB_CLASH_THEIRS ? TAKE_THEIRS : TAKE_EDIT;
+    return 0;
+}
+
+/* The lowest key there is, on those sides that `has` says; the others do not have it. */
+static int settle_key(merge *m, const bool *has)
+{
+    cmb_found room[SIDES];
+    const cmb_found *found[SIDES] = {NULL};
+    cmb_bytes key = {NULL, 0};
+    for (unsigned i = 0; i < SIDES; i++)
+        if (has[i]) {
+            key = cmb_side_last(&m->sides[i]);
+            cmb_side_found(&m->sides[i], &room[i]);
+            found[i] = &room[i];
+        }
+    take whose = TAKE_EITHER;
+    cmb_edit edit = {.kind = CMB_EDIT_DELETE};
+    int error = 0;
+    if (cmb_found_same(found[OURS], found[THEIRS]))
+        whose = TAKE_EITHER;
+    else if (cmb_found_same(found[BASE], found[OURS]))
+        whose = TAKE_THEIRS;
+    else if (cmb_found_same(found[BASE], found[THEIRS]))
+        whose = TAKE_OURS;
+    else
+        error = ask(m, key, found, &whose, &edit);
+    edit.key = key;
+    if (!error && whose == TAKE_THEIRS)
+        error = push_found(m, key, found[THEIRS]);
+    else if (!error && whose == TAKE_EDIT)
+        error = cmb_editor_push(m->editor, &edit);
+    for (unsigned i = 0; i < SIDES && !error; i++)
+        if (has[i])
+            cmb_side_advance(&m->sides[i]);
+    return error;
+}
+
+/* ---- the walk ---- */
+
+/* Two sides have the same subtree: nobody has to look into it. The third passes over what lies there. */
+static void pass_over(merge *m, unsigned a, unsigned b)
+{
+    cmb_side *side = &m->sides[cmb_side_has_last(&m->sides[a]) ? a : b];
+    cmb_bytes last = cmb_side_last(side);
+    memcpy(m->done_key, last.data, last.size);
+    m->done_key[last.size] = 0;
+    m->done = (cmb_bytes){m->done_key, last.size + 1};
+    cmb_side_advance(&m->sides[a]);
+    cmb_side_advance(&m->sides[b]);
+    cmb_side_catch_up(&m->sides[SIDES - a - b]);
+}
+
+/* Which sides' items no other lies before? */
+static unsigned find_lowest(merge *m, bool *out_lowest)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < SIDES; i++) {
+        out_lowest[i] = !m->sides[i].ended;
+        for (unsigned j = 0; j < SIDES && out_lowest[i]; j++)
+            out_lowest[i] = j == i || !cmb_side_is_before(&m->sides[j], &m->sides[i]);
+        n += out_lowest[i];
+    }
+    return n;
+}
+
+static int step(merge *m)
+{
+    cmb_side *s = m->sides;
+    if (cmb_side_same(&s[BASE], &s[THEIRS])) {
+        pass_over(m, BASE, THEIRS);
+        return 0;
+    }
+    if (cmb_side_same(&s[OURS], &s[THEIRS])) {
+        pass_over(m, OURS, THEIRS);
+        return 0;
+    }
+    bool lowest[SIDES];
+    unsigned n = find_lowest(m, lowest);
+    if (n == 1 && !lowest[THEIRS]) { /* new in ours, or gone from both */
+        cmb_side_advance(&s[lowest[OURS] ? OURS : BASE]);
+        return 0;
+    }
+    int level = -1, error = 0;
+    for (unsigned i = 0; i < SIDES; i++)
+        if (lowest[i] && cmb_side_level(&s[i]) > level)
+            level = cmb_side_level(&s[i]);
+    if (level < 0)
+        return settle_key(m, lowest);
+    for (unsigned i = 0; i < SIDES && !error; i++)
+        if (lowest[i] && cmb_side_level(&s[i]) == level)
+            error = cmb_side_descend(&s[i]);
+    return error;
+}
+
+static int run(merge *m, const cmb_noderef *const *roots)
+{
+    int error = 0;
+    for (unsigned i = 0; i < SIDES && !error; i++)
+        error = cmb_side_open(&m->sides[i], m->tree, roots[i], &m->done, NULL);
+    while (!error && !(m->sides[BASE].ended && m->sides[OURS].ended && m->sides[THEIRS].ended))
+        error = step(m);
+    return error;
+}
+
+/* ---- one merge ---- */
+
+static int merge_apart(merge *m, const cmb_noderef *const *roots, cmb_appender *app, cmb_noderef *out_root, cmb_merge_stats *stats)
+{
+    cmb_noderef root;
+    cmb_editor_stats edited = {0};
+    int error = cmb_editor_open(m->tree, roots[OURS], app, &m->editor);
+    if (error)
+        return error;
+    error = run(m, roots);
+    if (!error) {
+        error = cmb_editor_finish_stats(m->editor, &root, &edited);
+    } else {
+        cmb_editor_abort(m->editor);
+    }
+    *stats = (cmb_merge_stats){.nodes_read = edited.nodes_read, .nodes_written = edited.nodes_written,
+                               .bytes_written = edited.bytes_written, .clashes = m->clashes};
+    for (unsigned i = 0; i < SIDES; i++) {
+        stats->nodes_read += m->sides[i].reads;
+        cmb_side_close(&m->sides[i]);
+    }
+    if (!error)
+        *out_root = cmb_tree_same(&root, roots[OURS]) ? *roots[OURS] : cmb_tree_same(&root, roots[THEIRS]) ? *roots[THEIRS] : root;
+    return error;
+}
+
+int cmb_tree_merge(const cmb_tree *tree, const cmb_noderef *base, const cmb_noderef *ours, const cmb_noderef *theirs,
+                   cmb_appender *app, cmb_tree_clash_fn fn, void *ctx, cmb_noderef *out_root, cmb_merge_stats *stats)
+{
+    cmb_merge_stats spent = {0};
+    if (cmb_tree_same(base, theirs) || cmb_tree_same(ours, theirs)) {
+        *out_root = *ours;
+    } else if (cmb_tree_same(base, ours)) {
+        *out_root = *theirs;
+    } else {
+        merge *m = cmb_zalloc(&tree->alloc, sizeof(*m));
+        if (!m)
+            return CMB_ENOMEM;
+        m->tree = tree;
+        m->fn = fn;
+        m->ctx = ctx;
+        m->done = (cmb_bytes){m->done_key, 0};
+        const cmb_noderef *roots[SIDES] = {base, ours, theirs};
+        int error = merge_apart(m, roots, app, out_root, &spent);
+        cmb_release(&tree->alloc, m, sizeof(*m));
+        if (error)
+            return error;
+    }
+    if (stats)
+        *stats = spent;
+    return 0;
+}
