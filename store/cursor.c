@@ -5,75 +5,35 @@
  */
 #include "store/handles.h"
 
-/* ---- the range ---- */
-
-/* The shortest key above everything that begins with prefix; 0: there is none. */
-static size_t successor(cmb_bytes prefix, uint8_t *out)
-{
-    const uint8_t *p = prefix.data;
-    size_t n = prefix.size;
-    while (n && p[n - 1] == 0xff)
-        n--;
-    if (n) {
-        memcpy(out, p, n);
-        out[n - 1]++;
-    }
-    return n;
-}
-
 static int compare(cmb_bytes a, cmb_bytes b)
 {
     return cmb_compare(a.data, a.size, b.data, b.size);
 }
 
-/* Copies the bounds, from the prefix and from the range whichever is narrower. */
-static int set_range(cmb_cursor *c, const cmb_range *range)
-{
-    cmb_bytes from = range->from, prefix = range->prefix;
-    size_t room = from.size + range->to.size + 2 * prefix.size;
-    int error = cmb_blob_reserve(&c->store->alloc, &c->bounds, room ? room : 1);
-    if (error)
-        return error;
-    uint8_t *at = c->bounds.data;
-    c->lower = prefix.size && compare(prefix, from) > 0 ? prefix : from;
-    if (c->lower.size) {
-        memcpy(at, c->lower.data, c->lower.size);
-        c->lower.data = at;
-        at += c->lower.size;
-    }
-    c->upper = (cmb_bytes){at, successor(prefix, at)};
-    if (range->to.size && (!c->upper.size || compare(range->to, c->upper) < 0)) {
-        memcpy(at, range->to.data, range->to.size);
-        c->upper.size = range->to.size;
-    }
-    return 0;
-}
-
 static bool below(const cmb_cursor *c, cmb_bytes key)
 {
-    return c->lower.size && compare(key, c->lower) < 0;
+    return c->bounds.lower.size && compare(key, c->bounds.lower) < 0;
 }
 
 static bool beyond(const cmb_cursor *c, cmb_bytes key)
 {
-    return c->upper.size && compare(key, c->upper) >= 0;
+    return c->bounds.upper.size && compare(key, c->bounds.upper) >= 0;
 }
 
 /* ---- opening ---- */
 
 static int open_cursor(cmb_store *store, const cmb_view *view, const cmb_range *range, cmb_cursor **out_cursor)
 {
-    static const cmb_range all;
     cmb_cursor *c = cmb_zalloc(&store->alloc, sizeof *c);
     if (!c)
         return CMB_ENOMEM;
     c->store = store;
     c->view = *view;
-    int error = set_range(c, range ? range : &all);
+    int error = cmb_bounds_set(&store->alloc, &c->bounds, range);
     if (!error)
         error = cmb_view_cursor_open(view, &c->cursor);
     if (error) {
-        cmb_blob_release(&store->alloc, &c->bounds);
+        cmb_bounds_release(&store->alloc, &c->bounds);
         cmb_release(&store->alloc, c, sizeof *c);
         return error;
     }
@@ -115,7 +75,7 @@ void cmb_cursor_close(cmb_cursor *c)
     const cmb_allocator *alloc = &c->store->alloc;
     cmb_view_cursor_close(c->cursor);
     cmb_pin_destroy(c->store->nodes, &c->pin);
-    cmb_blob_release(alloc, &c->bounds);
+    cmb_bounds_release(alloc, &c->bounds);
     cmb_blob_release(alloc, &c->key);
     cmb_blob_release(alloc, &c->value);
     cmb_release(alloc, c, sizeof *c);
@@ -164,16 +124,16 @@ static int arrive_backward(cmb_cursor *c, int moved)
 
 static int go_first(cmb_cursor *c)
 {
-    return arrive_forward(c, c->lower.size ? cmb_view_cursor_seek_ge(c->cursor, c->lower.data, c->lower.size)
+    return arrive_forward(c, c->bounds.lower.size ? cmb_view_cursor_seek_ge(c->cursor, c->bounds.lower.data, c->bounds.lower.size)
                                            : cmb_view_cursor_first(c->cursor));
 }
 
 static int go_last(cmb_cursor *c)
 {
     int error;
-    if (c->upper.size) {
-        error = cmb_view_cursor_seek_le(c->cursor, c->upper.data, c->upper.size);
-        if (!error && compare(cmb_view_cursor_key(c->cursor), c->upper) == 0)
+    if (c->bounds.upper.size) {
+        error = cmb_view_cursor_seek_le(c->cursor, c->bounds.upper.data, c->bounds.upper.size);
+        if (!error && compare(cmb_view_cursor_key(c->cursor), c->bounds.upper) == 0)
             error = cmb_view_cursor_prev(c->cursor);
     } else {
         error = cmb_view_cursor_last(c->cursor);
@@ -262,8 +222,8 @@ int cmb_cursor_seek_nth(cmb_cursor *c, uint64_t n)
 {
     uint64_t before = 0;
     int error = bind(c);
-    if (!error && c->lower.size)
-        error = cmb_view_count_range(c->txn ? &c->txn->view : &c->view, NULL, &c->lower, &before);
+    if (!error && c->bounds.lower.size)
+        error = cmb_view_count_range(c->txn ? &c->txn->view : &c->view, NULL, &c->bounds.lower, &before);
     if (error)
         return error;
     if (n > UINT64_MAX - before) {

@@ -44,6 +44,23 @@ struct cmb_snapshot {
     cmb_blob many_values;
 };
 
+/* A snapshot of a state that is known already. */
+int cmb_snapshot_of(cmb_store *store, const cmb_state *state, cmb_snapshot **out_snapshot);
+
+/* The keys of a range: lower <= key < upper; size 0: open (range.c). Zero-initialise. */
+typedef struct cmb_bounds {
+    cmb_bytes lower, upper; /* in `room` */
+    cmb_blob room;
+} cmb_bounds;
+/* From the prefix and from the bounds whichever is narrower; copied. range NULL: everything. */
+int cmb_bounds_set(const cmb_allocator *alloc, cmb_bounds *bounds, const cmb_range *range);
+void cmb_bounds_release(const cmb_allocator *alloc, cmb_bounds *bounds);
+/* Can no key lie in it? */
+static inline bool cmb_bounds_empty(const cmb_bounds *b)
+{
+    return b->upper.size && cmb_compare(b->lower.data, b->lower.size, b->upper.data, b->upper.size) >= 0;
+}
+
 #define CMB_TXN_RUNS 64u    /* spilled runs before they are merged into the tree */
 #define CMB_TXN_STREAMS 4u  /* finished streams that wait for a commit which failed for want of space */
 
@@ -79,13 +96,13 @@ struct cmb_txn {
 struct cmb_cursor {
     cmb_view_cursor *cursor;
     enum { CMB_CURSOR_BEFORE, CMB_CURSOR_ON, CMB_CURSOR_AFTER, CMB_CURSOR_LOST } place; /* lost: by an error */
-    cmb_bytes lower, upper;  /* inclusive, exclusive; size 0: open; in `bounds` */
+    cmb_bounds bounds;
     cmb_store *store;
     cmb_txn *txn;            /* NULL: over a snapshot */
     cmb_cursor *next;        /* in the transaction's list */
     uint64_t layout;         /* of the transaction when the view was bound */
     cmb_view view;           /* snapshot's */
-    cmb_blob bounds, key, value;
+    cmb_blob key, value;
     cmb_pin pin;
 };
 

@@ -7,6 +7,7 @@
  *   store->unit            a head unit from cmb_log_begin until the memory shows what it published (unit.c)
  *   (the log's append lock)
  *   store->lock            short: the ref cache, ref states, pending table edits, table roots
+ *   store->watches.lock    short: watches and their notes
  */
 #ifndef CMB_STORE_INTERNAL_H
 #define CMB_STORE_INTERNAL_H
@@ -126,6 +127,7 @@ typedef struct cmb_refobj {
     cmb_waiter *first, *last; /* who wait for it, in order */
     cmb_state state;
     uint32_t name_size;       /* without the zero */
+    struct cmb_watched *watched; /* NULL: nobody watches it; under store->lock */
     char name[];              /* zero-terminated */
 } cmb_refobj;
 
@@ -273,6 +275,28 @@ struct cmb_store {
     char device_line[256];
 
     cmb_mutex unit;           /* see the top of this file */
+/* ---- watches (store/watch.h) ---- */
+
+typedef struct cmb_watches {
+    cmb_mutex lock;
+    cmb_cond ready;              /* something to dispatch, or a wake */
+    cmb_cond idle;               /* a callback has returned */
+    struct cmb_watched *all;     /* what is watched */
+    struct cmb_watched *ready_first, *ready_last; /* of them, what may have something to dispatch */
+    uint64_t wakes;              /* waits that are to end */
+    bool news, announced;        /* something to dispatch came up, watch_ready was called: since a dispatch began */
+    size_t note_max;             /* a branch */
+    void (*announce)(void *ctx); /* cmb_store_options.watch_ready */
+    void *announce_ctx;
+} cmb_watches;
+int cmb_watches_init(cmb_watches *w, const cmb_store_options *options);
+/* Ends all watches. */
+void cmb_watches_destroy(cmb_store *store);
+/* A ref has moved, store->lock held; cannot fail. */
+void cmb_watched_moved(cmb_store *store, const cmb_refobj *ref);
+/* Calls watch_ready if there are news; no lock held. */
+void cmb_watches_announce(cmb_store *store);
+
     uint64_t unit_number;     /* of the last one published since the image was made; under `unit` and lock */
     bool checkpointing;       /* one is being written; under lock */
 
@@ -290,3 +314,5 @@ int cmb_store_check_writable(const cmb_store *store);
 int cmb_store_note(cmb_store *store, int error);
 
 #endif
+    cmb_cond checkpointed;    /* the one that was being written is over */
+    cmb_watches watches;

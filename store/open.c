@@ -120,13 +120,32 @@ static int teardown(cmb_store *store)
     for (unsigned i = 0; i < CMB_TABLES; i++)
         if (store->tables[i].buckets)
             cmb_table_destroy(store, &store->tables[i]);
+    cmb_watches_destroy(store);
     if (store->ref_buckets)
         cmb_refs_destroy(store);
+    cmb_cond_destroy(&store->checkpointed);
     cmb_mutex_destroy(&store->lock);
     cmb_mutex_destroy(&store->unit);
     if (store->owns_dev)
         cmb_device_close(store->dev);
     cmb_release(&alloc, store, sizeof *store);
+    return error;
+}
+
+static int init_locks(cmb_store *store, const cmb_store_options *o)
+{
+    int error = cmb_mutex_init(&store->lock);
+    if (error)
+        return error;
+    error = cmb_mutex_init(&store->unit);
+    if (!error && (error = cmb_cond_init(&store->checkpointed)))
+        cmb_mutex_destroy(&store->unit);
+    if (!error && (error = cmb_watches_init(&store->watches, o))) {
+        cmb_cond_destroy(&store->checkpointed);
+        cmb_mutex_destroy(&store->unit);
+    }
+    if (error)
+        cmb_mutex_destroy(&store->lock);
     return error;
 }
 
@@ -142,9 +161,7 @@ static int create(cmb_device *dev, const cmb_store_options *o, cmb_store **out_s
     store->dev = dev;
     store->writable = !o->read_only;
     store->txn_memory = o->txn_memory ? o->txn_memory : TXN_MEMORY;
-    int error = cmb_mutex_init(&store->lock);
-    if (!error && (error = cmb_mutex_init(&store->unit)))
-        cmb_mutex_destroy(&store->lock);
+    int error = init_locks(store, o);
     if (error) {
         cmb_release(&alloc, store, sizeof *store);
         return error;

@@ -2,21 +2,24 @@
 /* snapshot.c: one state, read. Nothing here takes a lock after a snapshot was opened. */
 #include "store/handles.h"
 
-int cmb_snapshot_open(cmb_store *store, const char *rev, cmb_snapshot **out_snapshot)
+int cmb_snapshot_of(cmb_store *store, const cmb_state *state, cmb_snapshot **out_snapshot)
 {
-    cmb_resolved r;
-    int error = cmb_rev_resolve(store, rev, &r);
-    if (error)
-        return error;
     cmb_snapshot *s = cmb_zalloc(&store->alloc, sizeof *s);
     if (!s)
         return CMB_ENOMEM;
     s->store = store;
-    s->state = r.state;
+    s->state = *state;
     s->view.tree = &store->tree;
-    s->view.root = r.state.root;
+    s->view.root = state->root;
     *out_snapshot = s;
     return 0;
+}
+
+int cmb_snapshot_open(cmb_store *store, const char *rev, cmb_snapshot **out_snapshot)
+{
+    cmb_resolved r;
+    int error = cmb_rev_resolve(store, rev, &r);
+    return error ? error : cmb_snapshot_of(store, &r.state, out_snapshot);
 }
 
 static void many_destroy(cmb_store *store, cmb_many *m)

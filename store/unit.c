@@ -372,3 +372,6 @@ int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async)
         (void)cmb_store_checkpoint(store);
     return async ? 0 : cmb_store_settle(store, seq);
 }
+        if (unit->moves[i].ref->watched)
+            cmb_watched_moved(store, unit->moves[i].ref);
+    cmb_watches_announce(store);
