@@ -126,8 +126,8 @@ typedef struct cmb_refobj {
     const void *writer;       /* token of the thread that holds the writer lock; NULL: free */
     cmb_waiter *first, *last; /* who wait for it, in order */
     cmb_state state;
-    uint32_t name_size;       /* without the zero */
     struct cmb_watched *watched; /* NULL: nobody watches it; under store->lock */
+    uint32_t name_size;       /* without the zero */
     char name[];              /* zero-terminated */
 } cmb_refobj;
 
@@ -258,23 +258,6 @@ typedef struct cmb_resolved {
 } cmb_resolved;
 int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out);
 
-/* ---- the store ---- */
-
-struct cmb_store {
-    cmb_allocator alloc;
-    cmb_env env;
-    cmb_device *dev;
-    bool owns_dev;
-    bool writable;
-    bool failed;              /* a device failure was seen: read-only from then on; atomic access */
-    cmb_log *log;
-    cmb_nodes *nodes;
-    cmb_tree tree;            /* of contents */
-    cmb_tree table_tree;      /* of tables: its nodes are large enough for table values to lie in line */
-    size_t txn_memory;        /* bytes */
-    char device_line[256];
-
-    cmb_mutex unit;           /* see the top of this file */
 /* ---- watches (store/watch.h) ---- */
 
 typedef struct cmb_watches {
@@ -297,15 +280,34 @@ void cmb_watched_moved(cmb_store *store, const cmb_refobj *ref);
 /* Calls watch_ready if there are news; no lock held. */
 void cmb_watches_announce(cmb_store *store);
 
+/* ---- the store ---- */
+
+struct cmb_store {
+    cmb_allocator alloc;
+    cmb_env env;
+    cmb_device *dev;
+    bool owns_dev;
+    bool writable;
+    bool failed;              /* a device failure was seen: read-only from then on; atomic access */
+    cmb_log *log;
+    cmb_nodes *nodes;
+    cmb_tree tree;            /* of contents */
+    cmb_tree table_tree;      /* of tables: its nodes are large enough for table values to lie in line */
+    size_t txn_memory;        /* bytes */
+    char device_line[256];
+
+    cmb_mutex unit;           /* see the top of this file */
     uint64_t unit_number;     /* of the last one published since the image was made; under `unit` and lock */
     bool checkpointing;       /* one is being written; under lock */
 
     cmb_mutex lock;
+    cmb_cond checkpointed;    /* the one that was being written is over */
     cmb_table tables[CMB_TABLES];
     cmb_refobj **ref_buckets;
     size_t ref_bucket_count, ref_count, ref_limit; /* limit: sweep the cache at so many */
     uint64_t ref_version;     /* grows whenever a ref moves */
     uint64_t last_seq;        /* batch of the newest unit */
+    cmb_watches watches;
 };
 
 /* CMB_EREADONLY if nothing may be written. */
@@ -314,5 +316,3 @@ int cmb_store_check_writable(const cmb_store *store);
 int cmb_store_note(cmb_store *store, int error);
 
 #endif
-    cmb_cond checkpointed;    /* the one that was being written is over */
-    cmb_watches watches;

@@ -299,6 +299,8 @@ static void show(cmb_unit *unit, uint64_t seq)
     for (size_t i = 0; i < unit->move_count; i++) {
         unit->moves[i].ref->state = unit->moves[i].state;
         unit->moves[i].ref->exists = unit->moves[i].exists;
+        if (unit->moves[i].ref->watched)
+            cmb_watched_moved(store, unit->moves[i].ref);
     }
     store->ref_version++;
     if (store->last_seq < seq)
@@ -368,10 +370,8 @@ int cmb_store_settle(cmb_store *store, uint64_t seq)
  * for want of space or memory says nothing about the unit; the next one tries again. */
 int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async)
 {
+    cmb_watches_announce(store);
     if (cmb_log_checkpoint_due(store->log))
         (void)cmb_store_checkpoint(store);
     return async ? 0 : cmb_store_settle(store, seq);
 }
-        if (unit->moves[i].ref->watched)
-            cmb_watched_moved(store, unit->moves[i].ref);
-    cmb_watches_announce(store);
