@@ -3,7 +3,7 @@
  * branch.c: making, moving and deleting branches and tags. Whatever names a working state seals it
  * first: the branch that holds it moves to a permanent commit of the same content, in the same unit.
  */
-#include "store/internal.h"
+#include "store/land.h"
 
 /* What a ref is to stand on; content alone is nothing that a ref can. */
 static int resolve_target(cmb_store *store, const char *rev, cmb_resolved *out)
@@ -20,8 +20,7 @@ static int resolve_target(cmb_store *store, const char *rev, cmb_resolved *out)
     return error;
 }
 
-/* Makes target->state permanent. *out_moved: its branch stands elsewhere by now, so the revision has to be read again. */
-static int seal(cmb_unit *unit, cmb_resolved *target, bool *out_moved)
+int cmb_unit_seal(cmb_unit *unit, cmb_resolved *target, bool *out_moved)
 {
     static const cmb_commit_info info = {.author = "cambium", .message = "working state"};
     cmb_store *store = unit->store;
@@ -58,7 +57,7 @@ static int move_ref(cmb_store *store, cmb_refobj *ref, const char *rev, uint64_t
             error = cmb_unit_begin(store, &unit);
         if (error)
             return error;
-        error = seal(&unit, &target, &moved);
+        error = cmb_unit_seal(&unit, &target, &moved);
         if (!error && !moved)
             error = cmb_unit_move(&unit, ref, &target.state, CMB_REFLOG_SET);
         if (!error && !moved)

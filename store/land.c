@@ -4,13 +4,14 @@
  * the unit, if little is to be written; else in the transaction's stream, before the unit begins and
  * with no lock held. Until the unit is published everything can be taken back.
  */
-#include "store/handles.h"
+#include "store/land.h"
 
 /* One transaction on its way into a branch. */
 typedef struct landing {
     cmb_txn *txn;
     cmb_refobj *ref;             /* writer lock held */
     const cmb_commit_info *info; /* may be NULL */
+    const cmb_parents *parents;  /* a permanent commit above these; NULL: above what the branch stands on */
     cmb_state state;             /* what the branch will stand on */
 } landing;
 
@@ -112,6 +113,8 @@ static int choose_state(cmb_unit *unit, landing *l, const cmb_noderef *root, con
     const cmb_commit_info *info = l->info;
     bool as_commit = cmb_name_equal(&root->name, &now->commit_root.name);
     l->state = *now;
+    if (l->parents && (!as_commit || !l->parents->if_changed))
+        return cmb_unit_commit_parents(unit, l->parents->at, l->parents->n, root, info, &l->state);
     if (is_permanent(info) && (!as_commit || info->flags & CMB_COMMIT_EMPTY))
         return cmb_unit_commit(unit, now, root, info, &l->state);
     if (as_commit) {
@@ -134,13 +137,15 @@ static int enter(cmb_unit *unit, landing *l)
         error = choose_state(unit, l, &root, &now);
     if (error || cmb_state_equal(&l->state, &now))
         return error;
-    return cmb_unit_move(unit, l->ref, &l->state, CMB_REFLOG_COMMITTED);
+    return cmb_unit_move(unit, l->ref, &l->state, l->parents ? l->parents->reason : CMB_REFLOG_COMMITTED);
 }
 
 /* Is there nothing to be written, as far as can be said before edits are applied? */
 static bool is_idle(const landing *l, const cmb_state *now)
 {
     const cmb_name *root = &l->txn->view.root.name;
+    if (l->parents && !l->parents->if_changed)
+        return false;
     if (cmb_txn_has_edits(l->txn) || !cmb_name_equal(root, &now->root.name))
         return false;
     return !is_permanent(l->info) || (!now->working && !(l->info->flags & CMB_COMMIT_EMPTY));
@@ -336,4 +341,25 @@ int cmb_txn_land(cmb_txn *txn, const char *branch, const cmb_commit_info *info, 
     error = land_on(txn, ref, branch, info, out_rev);
     cmb_ref_unuse(store, ref);
     return error;
+}
+
+int cmb_txn_land_above(cmb_txn **txn, cmb_refobj *ref, const cmb_parents *parents, const cmb_commit_info *info, cmb_rev *out_rev)
+{
+    cmb_store *store = (*txn)->store;
+    landing l = {.txn = *txn, .ref = ref, .info = info, .parents = parents};
+    bool detached = !(*txn)->ref;
+    uint64_t seq;
+    int error = detached ? cmb_ref_lock(store, ref, false) : 0;
+    if (error)
+        return error;
+    error = detached ? check_unmoved(*txn, ref, strchr(ref->name, '/') + 1) : 0;
+    bool moved = error != 0;
+    if (!error)
+        error = land(store, &l, 1, &seq);
+    if (detached)
+        cmb_ref_unlock(store, ref);
+    if (moved || stays_open(error))
+        return error;
+    *txn = NULL;
+    return conclude(store, &l, 1, error, seq, out_rev);
 }

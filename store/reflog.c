@@ -39,7 +39,7 @@ static int unpack(const cmb_store *store, const char *name, const cmb_found *fou
     const uint8_t *p = found->value.data;
     cmb_reflog_entry entry = {.reason = CMB_REFLOG_CREATED};
     if (found->out_of_line || found->value.size < HEADER || !name_size_ok(store, p[9]) || !name_size_ok(store, p[10])
-        || found->value.size != HEADER + (size_t)p[9] + p[10] || p[0] < CMB_REFLOG_CREATED || p[0] > CMB_REFLOG_SEALED)
+        || found->value.size != HEADER + (size_t)p[9] + p[10] || p[0] < CMB_REFLOG_CREATED || p[0] > CMB_REFLOG_MERGED)
         return cmb_fail(CMB_ECORRUPT, "reflog of %s: malformed entry", name);
     entry.reason = (cmb_reflog_reason)p[0];
     entry.time = (int64_t)cmb_get64(p + 1);

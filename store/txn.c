@@ -9,7 +9,7 @@
  *  - spilled: the buffer is written as a sorted run. Runs are merged when the transaction commits,
  *    or when there are too many of them.
  */
-#include "store/handles.h"
+#include "store/land.h"
 
 #include <assert.h>
 
@@ -334,6 +334,12 @@ static int check_key(const cmb_txn *txn, cmb_bytes key)
     if (CMB_UNLIKELY(cmb_key_is_bad(key.size)))
         return cmb_key_refuse(key.size);
     return CMB_UNLIKELY(txn->broken) ? cmb_fail(txn->broken, "the transaction lost edits when it ran out of room") : 0;
+}
+
+int cmb_txn_edit(cmb_txn *txn, const cmb_edit *edit)
+{
+    int error = check_key(txn, edit->key);
+    return error ? error : add(txn, edit);
 }
 
 int cmb_txn_put(cmb_txn *txn, cmb_bytes key, cmb_bytes value)

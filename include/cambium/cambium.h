@@ -7,6 +7,7 @@
 #include <cambium/error.h>
 #include <cambium/git.h>
 #include <cambium/inspect.h>
+#include <cambium/merge.h>
 #include <cambium/store.h>
 #include <cambium/types.h>
 #include <cambium/watch.h>

@@ -196,6 +196,7 @@ typedef enum cmb_reflog_reason {
     CMB_REFLOG_SET = 3,       /* cmb_branch_set, cmb_branch_compare_and_set, cmb_tag_set */
     CMB_REFLOG_DELETED = 4,
     CMB_REFLOG_SEALED = 5,    /* its working state was named, and so became a commit */
+    CMB_REFLOG_MERGED = 6,    /* a merge, or moved forward by one */
 } cmb_reflog_reason;
 typedef struct cmb_reflog_entry {
     cmb_name before, after; /* commits; size 0: none */
