@@ -176,6 +176,9 @@ void cmb_append_abort(cmb_appender *app);
 
 /* A stream: segments of its own, no lock; many may be open. Written in frames as it fills. */
 int cmb_log_stream(cmb_log *log, cmb_appender **out_app);
+/* What is appended from here on lies above all that was published until now: a record refers to lower addresses only.
+ * For a stream that was opened before what it is to refer to. May leave the rest of a segment unused. */
+int cmb_stream_rise(cmb_appender *stream);
 /* Writes what is left and flushes. Afterwards only adopt or abort. */
 int cmb_stream_finish(cmb_appender *stream);
 /* Makes a finished stream part of a head unit (taken by cmb_log_begin AFTER the stream was opened);

@@ -239,6 +239,26 @@ int cmb_stream_append(cmb_appender *s, uint32_t length, uint64_t *out_addr, void
     return 0;
 }
 
+int cmb_stream_rise(cmb_appender *s)
+{
+    cmb_log *log = s->log;
+    assert(!s->finished);
+    if (s->error || atomic_load_explicit(&log->failed, memory_order_acquire))
+        return refuse(s);
+    cmb_mutex_lock(&log->lock);
+    bool low = s->n_segments && s->head.segment < log->head.segment;
+    cmb_mutex_unlock(&log->lock);
+    if (!low)
+        return 0;
+    seal_frame(s);
+    int e = write_burst(s);
+    cmb_mutex_lock(&log->lock);
+    if (!e)
+        s->head.offset = (uint32_t)log->size; /* the next frame takes a new segment */
+    cmb_mutex_unlock(&log->lock);
+    return e;
+}
+
 int cmb_stream_finish(cmb_appender *s)
 {
     cmb_log *log = s->log;

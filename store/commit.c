@@ -110,6 +110,22 @@ static int measure(const cmb_commit_draft *d, unsigned name_size, size_t *out_au
     return 0;
 }
 
+int cmb_commit_name(const cmb_store *store, const cmb_commit_draft *draft, cmb_name *out_id)
+{
+    unsigned name_size = cmb_name_size(store->tree.hash);
+    size_t author, message, content, length;
+    int error = measure(draft, name_size, &author, &message, &content, &length);
+    if (error)
+        return error;
+    uint8_t *encoded = cmb_alloc(&store->alloc, content);
+    if (!encoded)
+        return CMB_ENOMEM;
+    put_content(encoded, draft, name_size, author, message);
+    cmb_hash_name(store->tree.hash, encoded, content, out_id);
+    cmb_release(&store->alloc, encoded, content);
+    return 0;
+}
+
 int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draft *draft, cmb_commit_at *out_at)
 {
     unsigned name_size = cmb_name_size(store->tree.hash);

@@ -81,6 +81,7 @@ void cmb_table_destroy(cmb_store *store, cmb_table *table);
 /* Makes a pending edit; value NULL data: removal is said by `removed`. NULL: out of memory. */
 cmb_pending *cmb_pending_create(const cmb_store *store, cmb_table_id table, cmb_bytes key, cmb_bytes value, bool removed);
 void cmb_pending_release(const cmb_store *store, cmb_pending *list);
+int cmb_pending_add(cmb_buffer *buffer, const cmb_pending *edit);
 /* Takes the list (no key twice) over; cannot fail. store->lock held, or nobody else knows the store yet. */
 void cmb_tables_apply(cmb_store *store, cmb_pending *list, uint64_t unit);
 /* Makes room for n more edits where it can: fewer collisions later. store->lock held. */
@@ -169,7 +170,8 @@ int cmb_reflog_trim(cmb_store *store, cmb_appender *app, cmb_buffer *edits, cmb_
 /* What a unit changes. Zero-initialise; cmb_unit_begin fills in. */
 typedef struct cmb_unit {
     cmb_store *store;
-    cmb_appender *app;      /* the head, from begin to publish or abort */
+    cmb_appender *app;      /* the head, from begin to publish or abort; NULL if folded */
+    bool folded;            /* ends in a checkpoint */
     cmb_pending *edits;     /* of the commit index; no key twice */
     struct cmb_move {
         cmb_refobj *ref;
@@ -185,10 +187,23 @@ int cmb_unit_begin(cmb_store *store, cmb_unit *unit);
 /* The ref (whose writer lock is held, or whose content does not change) is to stand on state; NULL: deleted.
  * A later move of a ref replaces an earlier one. */
 int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason);
+/* The same for a ref that this unit has not moved yet: it is not looked for. */
+int cmb_unit_move_first(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason);
 int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit);
 /* Queues it and shows it in memory. On an error nothing has changed. The unit is over in any case. */
 int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq);
 void cmb_unit_abort(cmb_unit *unit);
+/* Commits by the thousand for the index: `over`, the index's tree when it was looked at, with `ids` in it is `root`. */
+typedef struct cmb_index_batch {
+    cmb_noderef over, root;
+    cmb_buffer *ids; /* id -> packed place; sealed */
+} cmb_index_batch;
+/* Writes the index with `ids` in it to a stream, outside of any unit. */
+int cmb_index_batch_apply(cmb_store *store, cmb_appender *stream, cmb_buffer *ids, cmb_index_batch *out_batch);
+/* A unit of any number of moves and commits, whose tables are folded into a stream and which ends in a checkpoint. Others wait meanwhile. */
+int cmb_unit_begin_folded(cmb_store *store, cmb_unit *unit);
+/* Durable on return. Takes the stream, open and with what the unit refers to, over. index: may be NULL. Else as cmb_unit_publish. */
+int cmb_unit_publish_folded(cmb_unit *unit, cmb_appender *stream, const cmb_index_batch *index, uint64_t *out_seq);
 /* Waits until it is durable and takes a checkpoint if one is due. */
 int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async);
 /* Waits until batch `seq` is durable; CMB_ENOMEM never comes out. */
@@ -232,6 +247,8 @@ typedef struct cmb_commit_draft {
 } cmb_commit_draft;
 /* Room for the texts, headers in order? CMB_EINVAL. Before anything is written. */
 int cmb_commit_info_check(const cmb_commit_info *info);
+/* The id that it would have. CMB_EINVAL: too much in it. */
+int cmb_commit_name(const cmb_store *store, const cmb_commit_draft *draft, cmb_name *out_id);
 /* CMB_EINVAL: too much in it, and nothing is appended. */
 int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draft *draft, cmb_commit_at *out_at);
 /* From the index, by id. CMB_ENOTFOUND with a detail. */

@@ -141,14 +141,19 @@ int cmb_table_get(cmb_store *store, cmb_table_id id, cmb_bytes key, uint8_t out_
     return p ? error : get_from_tree(store, &root, key, out_value, out_size);
 }
 
+int cmb_pending_add(cmb_buffer *buffer, const cmb_pending *p)
+{
+    cmb_edit edit = {.kind = p->removed ? CMB_EDIT_DELETE : CMB_EDIT_PUT,
+                     .key = {p->bytes, p->key_size},
+                     .value = {p->bytes + p->key_size, p->value_size}};
+    return cmb_buffer_add(buffer, &edit);
+}
+
 static int collect_into(cmb_table *table, cmb_buffer *buffer)
 {
     for (size_t i = 0; i < table->bucket_count; i++)
         for (const cmb_pending *p = table->buckets[i]; p; p = p->next) {
-            cmb_edit edit = {.kind = p->removed ? CMB_EDIT_DELETE : CMB_EDIT_PUT,
-                             .key = {p->bytes, p->key_size},
-                             .value = {p->bytes + p->key_size, p->value_size}};
-            int error = cmb_buffer_add(buffer, &edit);
+            int error = cmb_pending_add(buffer, p);
             if (error)
                 return error;
         }

@@ -3,35 +3,84 @@
  * unit.c: units and checkpoints. A unit is one atomic change of refs and commit index: records in
  * the log's head that end in an EDITS record. store->unit is held from cmb_log_begin until the
  * memory shows what was published, so that units appear in memory in the order of the log.
+ *
+ * A unit that changes more than an EDITS record holds ends in a checkpoint instead, whose tables
+ * have its edits folded in. It is as atomic: recovery goes over to a checkpoint's tables when it
+ * accepts its batch.
  */
 #include "store/internal.h"
+
+#include <assert.h>
 
 #define SYNC_ATTEMPTS 3u
 
 /* ---- folding ---- */
 
 typedef struct fold {
+    const cmb_pending *edits;     /* of the unit that the checkpoint ends, to be folded in as well; may be NULL */
+    const cmb_index_batch *index; /* likewise */
     cmb_noderef roots[CMB_TABLES];
     uint64_t upto; /* number of the newest unit in them */
     uint64_t addr; /* of the ROOT record */
     uint32_t length;
 } fold;
 
-static int fold_table(cmb_store *store, cmb_appender *app, cmb_table_id id, cmb_noderef *out_root)
+static int apply_buffer(cmb_store *store, cmb_appender *app, cmb_buffer *buffer, cmb_noderef *root)
+{
+    cmb_source *source;
+    if (!cmb_buffer_count(buffer))
+        return 0;
+    int error = cmb_source_buffer(buffer, &source);
+    if (error)
+        return error;
+    error = cmb_tree_apply(&store->table_tree, root, source, app, root, NULL);
+    source->ops->close(source);
+    return error;
+}
+
+int cmb_index_batch_apply(cmb_store *store, cmb_appender *app, cmb_buffer *ids, cmb_index_batch *out_batch)
+{
+    cmb_index_batch batch = {.ids = ids};
+    cmb_table_root(store, CMB_TABLE_COMMITS, &batch.over);
+    batch.root = batch.over;
+    int error = cmb_stream_rise(app);
+    if (!error)
+        error = apply_buffer(store, app, ids, &batch.root);
+    if (!error)
+        *out_batch = batch;
+    return error;
+}
+
+/* The commit index with a batch in it, which was applied to it before if it is still the same tree. */
+static int take_batch(cmb_store *store, cmb_appender *app, const cmb_index_batch *batch, cmb_noderef *root)
+{
+    if (root->addr != batch->over.addr || !cmb_name_equal(&root->name, &batch->over.name))
+        return apply_buffer(store, app, batch->ids, root);
+    *root = batch->root;
+    return 0;
+}
+
+static int add_edits(cmb_buffer *buffer, const cmb_pending *list, cmb_table_id id)
+{
+    int error = 0;
+    for (const cmb_pending *p = list; !error && p; p = p->next)
+        if (p->table == id)
+            error = cmb_pending_add(buffer, p);
+    return error;
+}
+
+static int fold_table(cmb_store *store, cmb_appender *app, cmb_table_id id, const fold *f, cmb_noderef *out_root)
 {
     cmb_buffer *buffer;
-    cmb_source *source;
     cmb_noderef root;
     int error = cmb_table_collect(store, id, &buffer, &root);
     if (error)
         return error;
-    if (cmb_buffer_count(buffer)) {
-        error = cmb_source_buffer(buffer, &source);
-        if (!error) {
-            error = cmb_tree_apply(&store->table_tree, &root, source, app, &root, NULL);
-            source->ops->close(source);
-        }
-    }
+    error = add_edits(buffer, f->edits, id);
+    if (!error && f->index && id == CMB_TABLE_COMMITS)
+        error = take_batch(store, app, f->index, &root);
+    if (!error)
+        error = apply_buffer(store, app, buffer, &root);
     if (!error && id == CMB_TABLE_REFLOG)
         error = cmb_reflog_trim(store, app, buffer, &root);
     cmb_buffer_destroy(buffer);
@@ -45,15 +94,34 @@ static int fold_tables(cmb_store *store, cmb_appender *app, fold *out)
 {
     int error = 0;
     for (unsigned i = 0; !error && i < CMB_TABLES; i++)
-        error = fold_table(store, app, (cmb_table_id)i, &out->roots[i]);
-    out->upto = store->unit_number;
+        error = fold_table(store, app, (cmb_table_id)i, out, &out->roots[i]);
+    return error;
+}
+
+/* The same in a stream, which it takes over; *out_app, begun here, adopts it. */
+static int fold_in_stream(cmb_store *store, cmb_appender *stream, fold *out, cmb_appender **out_app)
+{
+    cmb_appender *app;
+    int error = fold_tables(store, stream, out);
+    if (!error)
+        error = cmb_stream_finish(stream);
+    if (!error)
+        error = cmb_log_begin_urgent(store->log, &app, NULL);
+    if (!error) {
+        error = cmb_append_adopt(app, stream);
+        if (!error) {
+            *out_app = app;
+            return 0;
+        }
+        cmb_append_abort(app);
+    }
+    cmb_append_abort(stream);
     return error;
 }
 
 /*
- * The same in a stream, for what needs more segments than the head has announced: the more history
- * there is, the more leaves of the commit index a fold changes. *app, begun anew, adopts the stream;
- * NULL on failure.
+ * For what needs more segments than the head has announced: the more history there is, the more
+ * leaves of the commit index a fold changes. *app is replaced; NULL on failure.
  */
 static int fold_aside(cmb_store *store, cmb_appender **app, fold *out)
 {
@@ -61,22 +129,7 @@ static int fold_aside(cmb_store *store, cmb_appender **app, fold *out)
     cmb_append_abort(*app);
     *app = NULL;
     int error = cmb_log_stream(store->log, &stream);
-    if (error)
-        return error;
-    error = fold_tables(store, stream, out);
-    if (!error)
-        error = cmb_stream_finish(stream);
-    if (!error)
-        error = cmb_log_begin_urgent(store->log, app, NULL);
-    if (!error) {
-        error = cmb_append_adopt(*app, stream);
-        if (!error)
-            return 0;
-        cmb_append_abort(*app);
-        *app = NULL;
-    }
-    cmb_append_abort(stream);
-    return error;
+    return error ? error : fold_in_stream(store, stream, out, app);
 }
 
 /* Tables and their ROOT record. */
@@ -88,14 +141,22 @@ static int fold_all(cmb_store *store, cmb_appender **app, fold *out)
     return error ? error : cmb_root_append(store, *app, out->upto, out->roots, &out->addr, &out->length);
 }
 
+/* store->lock held. */
 static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
 {
-    cmb_mutex_lock(&store->lock);
     for (unsigned i = 0; i < CMB_TABLES; i++)
         cmb_table_folded(store, (cmb_table_id)i, &f->roots[i], f->upto);
     if (store->last_seq < seq)
         store->last_seq = seq;
-    cmb_mutex_unlock(&store->lock);
+}
+
+/* Makes the checkpoint of a fold whose ROOT record ends `app`, which is gone afterwards. */
+static int end_in_checkpoint(cmb_appender *app, const fold *f, uint64_t *out_seq)
+{
+    int error = cmb_log_checkpoint(app, f->addr, f->length, out_seq);
+    if (error && error != CMB_EUNKNOWN)
+        cmb_append_abort(app);
+    return error;
 }
 
 /*
@@ -104,20 +165,20 @@ static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
  */
 static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
 {
-    fold f;
+    fold f = {.upto = store->unit_number};
     uint64_t seq = 0;
     int error = fold_all(store, &app, &f);
     if (others)
         cmb_mutex_unlock(&store->unit);
-    bool gone = false;
-    if (!error) {
-        error = cmb_log_checkpoint(app, f.addr, f.length, &seq);
-        gone = !error || error == CMB_EUNKNOWN;
-    }
-    if (!gone && app)
-        cmb_append_abort(app);
     if (!error)
+        error = end_in_checkpoint(app, &f, &seq);
+    else if (app)
+        cmb_append_abort(app);
+    if (!error) {
+        cmb_mutex_lock(&store->lock);
         show_fold(store, &f, seq);
+        cmb_mutex_unlock(&store->lock);
+    }
     return cmb_store_note(store, error);
 }
 
@@ -131,10 +192,21 @@ static bool checkpoint_claim(cmb_store *store)
     return mine;
 }
 
+/* For those who have something to do all the same. */
+static void checkpoint_wait(cmb_store *store)
+{
+    cmb_mutex_lock(&store->lock);
+    while (store->checkpointing)
+        cmb_cond_wait(&store->checkpointed, &store->lock);
+    store->checkpointing = true;
+    cmb_mutex_unlock(&store->lock);
+}
+
 static void checkpoint_unclaim(cmb_store *store)
 {
     cmb_mutex_lock(&store->lock);
     store->checkpointing = false;
+    cmb_cond_signal(&store->checkpointed);
     cmb_mutex_unlock(&store->lock);
 }
 
@@ -172,6 +244,17 @@ static int begin_head(cmb_store *store, cmb_appender **out_app)
     }
 }
 
+static void start(cmb_unit *unit, cmb_store *store, cmb_appender *app)
+{
+    unit->store = store;
+    unit->app = app;
+    unit->folded = false;
+    unit->edits = NULL;
+    unit->moves = unit->inline_moves;
+    unit->move_count = 0;
+    unit->move_capacity = CMB_COUNTOF(unit->inline_moves);
+}
+
 int cmb_unit_begin(cmb_store *store, cmb_unit *unit)
 {
     cmb_appender *app;
@@ -184,12 +267,19 @@ int cmb_unit_begin(cmb_store *store, cmb_unit *unit)
         cmb_mutex_unlock(&store->unit);
         return cmb_store_note(store, error);
     }
-    unit->store = store;
-    unit->app = app;
-    unit->edits = NULL;
-    unit->moves = unit->inline_moves;
-    unit->move_count = 0;
-    unit->move_capacity = CMB_COUNTOF(unit->inline_moves);
+    start(unit, store, app);
+    return 0;
+}
+
+int cmb_unit_begin_folded(cmb_store *store, cmb_unit *unit)
+{
+    int error = cmb_store_check_writable(store);
+    if (error)
+        return error;
+    checkpoint_wait(store);
+    cmb_mutex_lock(&store->unit);
+    start(unit, store, NULL);
+    unit->folded = true;
     return 0;
 }
 
@@ -208,27 +298,38 @@ static int grow_moves(cmb_unit *unit)
     return 0;
 }
 
-int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason)
+static void set_move(const cmb_unit *unit, struct cmb_move *m, const cmb_state *state, cmb_reflog_reason reason)
 {
-    struct cmb_move *m = unit->moves, *end = m + unit->move_count;
-    while (m < end && m->ref != ref)
-        m++;
-    if (m == end) {
-        if (unit->move_count == unit->move_capacity) {
-            int error = grow_moves(unit);
-            if (error)
-                return error;
-        }
-        m = &unit->moves[unit->move_count++];
-        m->ref = ref;
-        cmb_ref_reuse(unit->store, ref);
-    }
     m->exists = state != NULL;
     m->reason = reason;
     if (state)
         m->state = *state;
     else
         cmb_state_empty(unit->store, &m->state);
+}
+
+int cmb_unit_move_first(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason)
+{
+    if (unit->move_count == unit->move_capacity) {
+        int error = grow_moves(unit);
+        if (error)
+            return error;
+    }
+    struct cmb_move *m = &unit->moves[unit->move_count++];
+    m->ref = ref;
+    cmb_ref_reuse(unit->store, ref);
+    set_move(unit, m, state, reason);
+    return 0;
+}
+
+int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_reflog_reason reason)
+{
+    struct cmb_move *m = unit->moves, *end = m + unit->move_count;
+    while (m < end && m->ref != ref)
+        m++;
+    if (m == end)
+        return cmb_unit_move_first(unit, ref, state, reason);
+    set_move(unit, m, state, reason);
     return 0;
 }
 
@@ -287,10 +388,10 @@ static int add_moves(cmb_unit *unit)
     return error;
 }
 
+/* store->lock held. */
 static void show(cmb_unit *unit, uint64_t seq)
 {
     cmb_store *store = unit->store;
-    cmb_mutex_lock(&store->lock);
     store->unit_number++;
     for (unsigned i = 0; i < CMB_TABLES; i++)
         cmb_table_reserve(store, &store->tables[i]);
@@ -305,7 +406,6 @@ static void show(cmb_unit *unit, uint64_t seq)
     store->ref_version++;
     if (store->last_seq < seq)
         store->last_seq = seq;
-    cmb_mutex_unlock(&store->lock);
 }
 
 /* store->unit held; app is gone. */
@@ -313,6 +413,8 @@ static void finish(cmb_unit *unit)
 {
     cmb_store *store = unit->store;
     cmb_mutex_unlock(&store->unit);
+    if (unit->folded)
+        checkpoint_unclaim(store);
     cmb_pending_release(store, unit->edits);
     for (size_t i = 0; i < unit->move_count; i++)
         cmb_ref_unuse(store, unit->moves[i].ref);
@@ -322,7 +424,8 @@ static void finish(cmb_unit *unit)
 
 void cmb_unit_abort(cmb_unit *unit)
 {
-    cmb_append_abort(unit->app);
+    if (unit->app)
+        cmb_append_abort(unit->app);
     finish(unit);
 }
 
@@ -332,6 +435,7 @@ int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq)
     uint8_t *payload = NULL;
     uint32_t size = 0;
     uint64_t seq;
+    assert(!unit->folded);
     int error = add_moves(unit);
     if (!error)
         error = cmb_edits_encode(store, unit->edits, &payload, &size);
@@ -344,10 +448,44 @@ int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq)
     if (error) {
         cmb_unit_abort(unit);
     } else {
+        cmb_mutex_lock(&store->lock);
         show(unit, seq);
+        cmb_mutex_unlock(&store->lock);
         finish(unit);
         *out_seq = seq;
     }
+    return cmb_store_note(store, error);
+}
+
+int cmb_unit_publish_folded(cmb_unit *unit, cmb_appender *stream, const cmb_index_batch *index, uint64_t *out_seq)
+{
+    cmb_store *store = unit->store;
+    cmb_appender *app;
+    uint64_t seq;
+    assert(unit->folded);
+    int error = add_moves(unit);
+    if (!error)
+        error = cmb_stream_rise(stream);
+    fold f = {.edits = unit->edits, .index = index, .upto = store->unit_number + 1};
+    if (error)
+        cmb_append_abort(stream);
+    else
+        error = fold_in_stream(store, stream, &f, &app);
+    if (!error) {
+        error = cmb_root_append(store, app, f.upto, f.roots, &f.addr, &f.length);
+        if (error)
+            cmb_append_abort(app);
+        else
+            error = end_in_checkpoint(app, &f, &seq);
+    }
+    if (!error) {
+        cmb_mutex_lock(&store->lock);
+        show(unit, seq);
+        show_fold(store, &f, seq);
+        cmb_mutex_unlock(&store->lock);
+        *out_seq = seq;
+    }
+    finish(unit);
     return cmb_store_note(store, error);
 }
 
