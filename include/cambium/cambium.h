@@ -4,6 +4,7 @@
 #define CAMBIUM_CAMBIUM_H
 
 #include <cambium/device.h>
+#include <cambium/diff.h>
 #include <cambium/error.h>
 #include <cambium/git.h>
 #include <cambium/inspect.h>
