@@ -93,6 +93,7 @@ enum cmb_record_kind {
     CMB_RECORD_EDITS = 6,  /* the store's: changes to the ref tables; replayed at recovery */
     CMB_RECORD_ROOT = 7,   /* the store's: roots of the ref tables; named by a superblock */
     CMB_RECORD_SEGMENTS = 8, /* the log's: mappings of stream or relocated segments */
+    CMB_RECORD_TAG = 9,    /* the store's: an annotated tag's object */
 };
 
 /* The image's parameters, fixed when it is made. The log only carries them. */

@@ -34,9 +34,10 @@ typedef struct cmb_state {
     cmb_noderef root;        /* the content; equal to commit_root unless working */
     uint64_t generation;     /* of the commit; 0 without one */
     bool working;
+    cmb_commit_at tag;       /* an annotated tag's: its object (tag.h), which leads to the commit; else id.size 0 */
 } cmb_state;
 
-#define CMB_STATE_PACKED_MAX (1u + CMB_NAME_MAX + 20u + 2u * CMB_NODEREF_PACKED_MAX)
+#define CMB_STATE_PACKED_MAX (1u + CMB_NAME_MAX + 20u + 2u * CMB_NODEREF_PACKED_MAX + CMB_NAME_MAX + 12u)
 unsigned cmb_state_pack(const cmb_state *state, uint8_t *out);
 /* CMB_ECORRUPT, the detail names `what`. */
 int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *data, size_t size, cmb_state *out_state);

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "store/tag.h"
+
 #define LABEL_MAX (CMB_REF_NAME_MAX + 40u)
 #define WHERE_MAX (LABEL_MAX + 200u)
 
@@ -242,6 +244,26 @@ static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *know
     return error;
 }
 
+static int mark_tag_object(void *ctx, const cmb_tag_record *record)
+{
+    walk *w = ctx;
+    bool added;
+    return add(w, record->at.addr, record->at.length, &w->mark->tag_objects, &added);
+}
+
+/* The objects of an annotated tag, which have to lead to the commit that it says. */
+static int mark_tag(walk *w, const cmb_state *state)
+{
+    cmb_commit_at commit;
+    int error = cmb_tag_peel(w->store, &state->tag, mark_tag_object, w, &commit);
+    if (error)
+        return tell(w, "tag-damaged", error, state->tag.addr, w->label);
+    if (cmb_name_equal(&commit.id, &state->commit.id))
+        return 0;
+    error = cmb_fail(CMB_ECORRUPT, "%s says another commit than its object at %llu", w->label, (unsigned long long)state->tag.addr);
+    return tell(w, "tag-mismatch", error, state->tag.addr, w->label);
+}
+
 static int mark_ref(void *ctx, const char *name, const cmb_state *state)
 {
     walk *w = ctx;
@@ -251,7 +273,9 @@ static int mark_ref(void *ctx, const char *name, const cmb_state *state)
     w->mark->branches += !tag;
     w->is_ref = true;
     snprintf(w->label, sizeof(w->label), "%s", name);
-    if (state->commit.id.size) {
+    if (state->tag.id.size)
+        error = mark_tag(w, state);
+    if (!error && state->commit.id.size) {
         /* The tree by the ref's own word first: it is known even where the commit cannot be read. */
         error = mark_tree(w, &state->commit_root);
         if (!error)

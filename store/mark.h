@@ -34,6 +34,7 @@ typedef struct cmb_mark_options {
 typedef struct cmb_mark {
     cmb_addrset *seen;
     cmb_tally leaves, nodes, values, commits, tables; /* values: out-of-line ones, with all their records */
+    cmb_tally tag_objects;
     uint64_t branches, tags;
     uint64_t entries; /* in the distinct leaves of contents */
     unsigned height;  /* levels of the highest content */

@@ -150,6 +150,7 @@ static int walk(cmb_store *store, const char *rev, const char *p, cmb_resolved *
         if ((step != '~' && step != '^') || !number(&p, &n))
             return cmb_fail(CMB_ESYNTAX, "'%s': after the name come ~n, ^n or ^{root}", rev);
         error = step == '~' ? step_down(store, rev, n, out) : step_to_parent(store, rev, n, out);
+        out->state.tag = (cmb_commit_at){.addr = 0}; /* any step leads to a commit */
     }
     return error;
 }

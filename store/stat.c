@@ -55,7 +55,7 @@ static void fill_from_mark(cmb_stat *stat, const cmb_mark *m)
     stat->node_bytes = m->nodes.bytes;
     stat->value_bytes = m->values.bytes;
     stat->commit_bytes = m->commits.bytes;
-    stat->ref_bytes = m->tables.bytes;
+    stat->ref_bytes = m->tables.bytes + m->tag_objects.bytes;
     stat->leaves = m->leaves.count;
     stat->nodes = m->nodes.count;
     stat->values = m->values.count;

@@ -360,7 +360,8 @@ static int log_move(cmb_unit *unit, const struct cmb_move *m)
     cmb_store *store = unit->store;
     const cmb_refobj *ref = m->ref; /* its state moves under store->unit only */
     uint8_t key[CMB_REFLOG_KEY_MAX], value[CMB_REFLOG_VALUE_MAX];
-    if (ref->exists == m->exists && cmb_name_equal(&ref->state.commit.id, &m->state.commit.id))
+    if (ref->exists == m->exists && cmb_name_equal(&ref->state.commit.id, &m->state.commit.id)
+        && cmb_name_equal(&ref->state.tag.id, &m->state.tag.id))
         return 0;
     cmb_reflog_entry entry = {.time = store->env.now(store->env.ctx),
                               .reason = m->reason == CMB_REFLOG_SET && !ref->exists ? CMB_REFLOG_CREATED : m->reason};

@@ -138,7 +138,7 @@ const char *inspect_kind_name(unsigned kind)
     static const char *const names[] = {
         [CMB_RECORD_LEAF] = "leaf",     [CMB_RECORD_NODE] = "node",         [CMB_RECORD_CHUNK] = "chunk",
         [CMB_RECORD_CHUNKS] = "chunks", [CMB_RECORD_COMMIT] = "commit",     [CMB_RECORD_EDITS] = "edits",
-        [CMB_RECORD_ROOT] = "root",     [CMB_RECORD_SEGMENTS] = "segments",
+        [CMB_RECORD_ROOT] = "root",     [CMB_RECORD_SEGMENTS] = "segments", [CMB_RECORD_TAG] = "tag",
     };
     return kind < CMB_COUNTOF(names) && names[kind] ? names[kind] : "unknown";
 }

@@ -129,6 +129,7 @@ typedef struct cmb_ref {
     const char *name;  /* without "heads/" or "tags/" */
     bool tag;
     cmb_rev at;
+    cmb_name object;   /* an annotated tag's: id of its tag object (tag.h); else size 0 */
 } cmb_ref;
 /** Return non-zero to stop; the listing call then returns CMB_ESTOPPED. */
 typedef int (*cmb_ref_fn)(void *ctx, const cmb_ref *ref);
@@ -199,7 +200,7 @@ typedef enum cmb_reflog_reason {
     CMB_REFLOG_MERGED = 6,    /* a merge, or moved forward by one */
 } cmb_reflog_reason;
 typedef struct cmb_reflog_entry {
-    cmb_name before, after; /* commits; size 0: none */
+    cmb_name before, after; /* commits; size 0: none; equal where an annotated tag changed its object only */
     int64_t time;           /* microseconds since 1970-01-01 UTC */
     cmb_reflog_reason reason;
 } cmb_reflog_entry;
