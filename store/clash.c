@@ -2,17 +2,6 @@
 /* clash.c: a key and its three values, as merge functions and users see them. */
 #include "store/merging.h"
 
-bool cmb_found_same(const cmb_found *a, const cmb_found *b)
-{
-    if (!a || !b)
-        return a == b;
-    if (a->out_of_line != b->out_of_line)
-        return false;
-    if (a->out_of_line)
-        return a->valref.size == b->valref.size && cmb_name_equal(&a->valref.name, &b->valref.name);
-    return a->value.size == b->value.size && (!a->value.size || memcmp(a->value.data, b->value.data, a->value.size) == 0);
-}
-
 void cmb_clash_init(cmb_clash *clash, cmb_store *store)
 {
     *clash = (cmb_clash){.store = store};

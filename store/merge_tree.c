@@ -3,6 +3,7 @@
  * merge_tree.c: three roots become the content of a transaction. If one side changed little, its changes are laid over the other
  * side as edits, and the log's head takes them when the merge lands. Else whole subtrees are merged, into the transaction's stream.
  */
+#include "btree/side.h"
 #include "store/merging.h"
 
 #include <assert.h>

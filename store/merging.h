@@ -113,7 +113,6 @@ int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *
 
 /* ---- clash.c ---- */
 
-bool cmb_found_same(const cmb_found *a, const cmb_found *b); /* NULL: absent */
 void cmb_clash_init(cmb_clash *clash, cmb_store *store);
 void cmb_clash_destroy(cmb_clash *clash);
 void cmb_clash_set(cmb_clash *clash, cmb_side side, const cmb_found *found); /* NULL: absent */
