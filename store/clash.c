@@ -22,7 +22,7 @@ bool cmb_is_marker(const cmb_scratch *scratch, const cmb_found *found)
     return found && scratch->stream && found->out_of_line && found->valref.addr == scratch->marker_addr;
 }
 
-void cmb_clash_set(cmb_clash *clash, cmb_side side, const cmb_found *found)
+void cmb_clash_set(cmb_clash *clash, cmb_clash_side side, const cmb_found *found)
 {
     clash->presence[side] = found ? CMB_PRESENT : CMB_ABSENT;
     if (found)
@@ -37,14 +37,14 @@ int cmb_clash_look_up(cmb_clash *clash, const cmb_scratch *scratch, const cmb_no
         int error = cmb_tree_get(tree, &roots[i], clash->key.data, clash->key.size, &clash->pins[i], &found);
         if (error && error != CMB_ENOTFOUND)
             return error;
-        cmb_clash_set(clash, (cmb_side)i, error ? NULL : &found);
+        cmb_clash_set(clash, (cmb_clash_side)i, error ? NULL : &found);
         if (!error && cmb_is_marker(scratch, &found))
             clash->presence[i] = CMB_DISPUTED;
     }
     return 0;
 }
 
-cmb_edit cmb_clash_edit(const cmb_clash *clash, cmb_side side)
+cmb_edit cmb_clash_edit(const cmb_clash *clash, cmb_clash_side side)
 {
     const cmb_found *found = &clash->found[side];
     cmb_edit edit = {.kind = CMB_EDIT_DELETE, .key = clash->key};
@@ -65,12 +65,12 @@ cmb_bytes cmb_clash_key(const cmb_clash *clash)
     return clash->key;
 }
 
-cmb_presence cmb_clash_presence(const cmb_clash *clash, cmb_side side)
+cmb_presence cmb_clash_presence(const cmb_clash *clash, cmb_clash_side side)
 {
     return clash->presence[side];
 }
 
-uint32_t cmb_clash_size(const cmb_clash *clash, cmb_side side)
+uint32_t cmb_clash_size(const cmb_clash *clash, cmb_clash_side side)
 {
     const cmb_found *found = &clash->found[side];
     if (clash->presence[side] != CMB_PRESENT)
@@ -78,14 +78,14 @@ uint32_t cmb_clash_size(const cmb_clash *clash, cmb_side side)
     return found->out_of_line ? found->valref.size : (uint32_t)found->value.size;
 }
 
-static int need_value(const cmb_clash *clash, cmb_side side)
+static int need_value(const cmb_clash *clash, cmb_clash_side side)
 {
     if (clash->presence[side] == CMB_PRESENT)
         return 0;
     return cmb_fail(CMB_ENOTFOUND, "the key is %s on that side", clash->presence[side] == CMB_ABSENT ? "absent" : "disputed");
 }
 
-int cmb_clash_value(cmb_clash *clash, cmb_side side, cmb_bytes *out_value)
+int cmb_clash_value(cmb_clash *clash, cmb_clash_side side, cmb_bytes *out_value)
 {
     const cmb_found *found = &clash->found[side];
     int error = need_value(clash, side);
@@ -97,7 +97,7 @@ int cmb_clash_value(cmb_clash *clash, cmb_side side, cmb_bytes *out_value)
     return 0;
 }
 
-int cmb_clash_value_open(cmb_clash *clash, cmb_side side, cmb_value_stream **out_stream)
+int cmb_clash_value_open(cmb_clash *clash, cmb_clash_side side, cmb_value_stream **out_stream)
 {
     int error = need_value(clash, side);
     return error ? error : cmb_value_stream_open(clash->store, &clash->found[side], out_stream);

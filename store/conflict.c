@@ -134,7 +134,7 @@ static int delete_key(cmb_txn *txn, cmb_bytes key)
     return cmb_txn_edit(txn, &(cmb_edit){.kind = CMB_EDIT_DELETE, .key = key});
 }
 
-static int take_side(cmb_merging *m, const cmb_conflict_key *k, cmb_side side)
+static int take_side(cmb_merging *m, const cmb_conflict_key *k, cmb_clash_side side)
 {
     int error = look_up(m, k);
     if (error)

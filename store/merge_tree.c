@@ -50,7 +50,7 @@ static int count_change(void *ctx, const cmb_tree_change *change)
     return (*left)-- ? 0 : STOPPED;
 }
 
-static int is_little(cmb_merging *m, cmb_side side, bool *out_yes)
+static int is_little(cmb_merging *m, cmb_clash_side side, bool *out_yes)
 {
     uint64_t left = few(m);
     int rc = cmb_tree_diff(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[side], NULL, NULL, count_change, &left, NULL);
@@ -62,7 +62,7 @@ static int is_little(cmb_merging *m, cmb_side side, bool *out_yes)
 
 typedef struct carry {
     cmb_merging *m;
-    cmb_side from, onto;
+    cmb_clash_side from, onto;
     cmb_pin pin; /* of what lookups in `onto` found */
 } carry;
 
@@ -79,7 +79,7 @@ static int carry_clash(carry *c)
         return cmb_conflicts_add(m, m->clash.key);
     if (answer == CMB_ANSWER_VALUE)
         return cmb_txn_put(m->txn, m->clash.key, value);
-    cmb_side side = answer == CMB_ANSWER_MINE ? CMB_SIDE_MINE : CMB_SIDE_THEIRS;
+    cmb_clash_side side = answer == CMB_ANSWER_MINE ? CMB_SIDE_MINE : CMB_SIDE_THEIRS;
     if (answer != CMB_ANSWER_DELETE && side == c->onto)
         return 0;
     cmb_edit edit = {.kind = CMB_EDIT_DELETE, .key = m->clash.key};
@@ -116,9 +116,9 @@ static void start_from(cmb_merging *m, const cmb_noderef *root)
     m->txn->layout++;
 }
 
-static int carry_over(cmb_merging *m, cmb_side from)
+static int carry_over(cmb_merging *m, cmb_clash_side from)
 {
-    cmb_side onto = from == CMB_SIDE_MINE ? CMB_SIDE_THEIRS : CMB_SIDE_MINE;
+    cmb_clash_side onto = from == CMB_SIDE_MINE ? CMB_SIDE_THEIRS : CMB_SIDE_MINE;
     carry c = {.m = m, .from = from, .onto = onto};
     start_from(m, &m->roots[onto]);
     int error = cmb_tree_diff(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[from], NULL, NULL, carry_change, &c, NULL);

@@ -208,7 +208,7 @@ static int unite(reader *a, reader *b, writer *w)
 /* Of two sides of which one deleted it. */
 static int keep(cmb_clash *clash)
 {
-    cmb_side side = cmb_clash_presence(clash, CMB_SIDE_MINE) == CMB_PRESENT ? CMB_SIDE_MINE : CMB_SIDE_THEIRS;
+    cmb_clash_side side = cmb_clash_presence(clash, CMB_SIDE_MINE) == CMB_PRESENT ? CMB_SIDE_MINE : CMB_SIDE_THEIRS;
     cmb_bytes value;
     int64_t total;
     int error = cmb_clash_value(clash, side, &value);

@@ -300,9 +300,9 @@ int cmb_merge_json(void *ctx, cmb_clash *clash, cmb_bytes *out_value)
     if (cmb_clash_presence(clash, CMB_SIDE_MINE) != CMB_PRESENT || cmb_clash_presence(clash, CMB_SIDE_THEIRS) != CMB_PRESENT)
         return CMB_ANSWER_CONFLICT;
     for (unsigned i = 0; !rc && i < CMB_SIDES; i++) {
-        if (cmb_clash_presence(clash, (cmb_side)i) != CMB_PRESENT)
+        if (cmb_clash_presence(clash, (cmb_clash_side)i) != CMB_PRESENT)
             continue;
-        rc = cmb_clash_value(clash, (cmb_side)i, &values[i]);
+        rc = cmb_clash_value(clash, (cmb_clash_side)i, &values[i]);
         if (!rc)
             rc = parse(&clash->store->alloc, values[i], &docs[i]);
     }

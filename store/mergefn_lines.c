@@ -349,9 +349,9 @@ static int load(work *w, cmb_clash *clash, bool *out_fits)
     *out_fits = true;
     for (unsigned i = 0; i < CMB_SIDES; i++) {
         text *t = &w->texts[i];
-        if (cmb_clash_presence(clash, (cmb_side)i) != CMB_PRESENT)
+        if (cmb_clash_presence(clash, (cmb_clash_side)i) != CMB_PRESENT)
             continue;
-        int error = cmb_clash_value(clash, (cmb_side)i, &t->value);
+        int error = cmb_clash_value(clash, (cmb_clash_side)i, &t->value);
         if (error && error != CMB_ETOOBIG)
             return error;
         t->n = error ? LINES_MAX + 1 : count_lines(t->value);

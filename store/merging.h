@@ -75,7 +75,7 @@ struct cmb_merging {
     cmb_state named;  /* what is merged in */
     cmb_commit_at parents[2];
     size_t parent_count;
-    cmb_noderef roots[CMB_SIDES]; /* by cmb_side, as the merge function sees them */
+    cmb_noderef roots[CMB_SIDES]; /* by cmb_clash_side, as the merge function sees them */
     cmb_merge_fn fn;
     void *ctx;
     cmb_clash clash;
@@ -115,12 +115,12 @@ int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *
 
 void cmb_clash_init(cmb_clash *clash, cmb_store *store);
 void cmb_clash_destroy(cmb_clash *clash);
-void cmb_clash_set(cmb_clash *clash, cmb_side side, const cmb_found *found); /* NULL: absent */
+void cmb_clash_set(cmb_clash *clash, cmb_clash_side side, const cmb_found *found); /* NULL: absent */
 /* The values of a key in three trees. */
 int cmb_clash_look_up(cmb_clash *clash, const cmb_scratch *scratch, const cmb_noderef roots[CMB_SIDES]);
 bool cmb_is_marker(const cmb_scratch *scratch, const cmb_found *found); /* NULL: no */
 /* The edit that makes the key what it is on that side. */
-cmb_edit cmb_clash_edit(const cmb_clash *clash, cmb_side side);
+cmb_edit cmb_clash_edit(const cmb_clash *clash, cmb_clash_side side);
 
 /* ---- conflict.c ---- */
 

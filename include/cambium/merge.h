@@ -35,11 +35,11 @@ extern "C" {
 /** A key that both sides changed, and not alike. Belongs to the thread that got it; see where it comes from for how long it lives. */
 typedef struct cmb_clash cmb_clash;
 
-typedef enum cmb_side {
+typedef enum cmb_clash_side {
     CMB_SIDE_BASE = 0,   /* the common ancestor */
     CMB_SIDE_THEIRS = 1, /* what is merged in */
     CMB_SIDE_MINE = 2,   /* the branch */
-} cmb_side;
+} cmb_clash_side;
 
 typedef enum cmb_presence {
     CMB_ABSENT = 0,   /* no such key there; cmb_clash_size is 0 */
@@ -48,13 +48,13 @@ typedef enum cmb_presence {
 } cmb_presence;
 
 CMB_API cmb_bytes cmb_clash_key(const cmb_clash *clash);
-CMB_API cmb_presence cmb_clash_presence(const cmb_clash *clash, cmb_side side);
+CMB_API cmb_presence cmb_clash_presence(const cmb_clash *clash, cmb_clash_side side);
 /** Bytes. */
-CMB_API uint32_t cmb_clash_size(const cmb_clash *clash, cmb_side side);
+CMB_API uint32_t cmb_clash_size(const cmb_clash *clash, cmb_clash_side side);
 /** The whole value, valid as long as the clash; the sides do not disturb each other. CMB_ENOTFOUND unless it is present, CMB_ETOOBIG over 64 MiB. */
-CMB_API int cmb_clash_value(cmb_clash *clash, cmb_side side, cmb_bytes *out_value);
+CMB_API int cmb_clash_value(cmb_clash *clash, cmb_clash_side side, cmb_bytes *out_value);
 /** A value of any size. To be closed before the clash ends. CMB_ENOTFOUND unless it is present. */
-CMB_API int cmb_clash_value_open(cmb_clash *clash, cmb_side side, cmb_value_stream **out_stream);
+CMB_API int cmb_clash_value_open(cmb_clash *clash, cmb_clash_side side, cmb_value_stream **out_stream);
 /** Are common ancestors being merged, not the sides themselves? */
 CMB_API bool cmb_clash_is_inner(const cmb_clash *clash);
 /** Memory for an answer, of the store's allocator; stays until the next call of this with the same clash, or until the answer was
