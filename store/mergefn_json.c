@@ -70,6 +70,15 @@ static size_t string_size(const uint8_t *p, size_t n)
     return 0;
 }
 
+/* Does a colon come next? */
+static bool is_key(const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n && (p[i] == ' ' || p[i] == '\t' || p[i] == '\n' || p[i] == '\r'))
+        i++;
+    return i < n && p[i] == ':';
+}
+
 /* false: not JSON. What is true may still be none: the parser says so. */
 static bool mark(cmb_bytes text, marked *m)
 {
@@ -81,6 +90,8 @@ static bool mark(cmb_bytes text, marked *m)
             put(m, p + i + 1, n ? n - 1 : 0);
         } else if (p[i] == '-' || (p[i] >= '0' && p[i] <= '9')) {
             n = number_size(p + i, text.size - i);
+            if (is_key(p + i + n, text.size - i - n))
+                return false;
             put(m, (const char[]){'"', NUMBER}, 2);
             put(m, p + i, n);
             put(m, "\"", 1);
