@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* cambium-bench: runs the workloads of work.h side by side and reports ratios. */
+#include "bench/child.h"
 #include "bench/report.h"
 #include "bench/store.h"
 
@@ -17,6 +18,7 @@ typedef struct job {
 typedef struct program {
     bench_config config;
     const char *out;  /* prefix of the files that are written */
+    const char *load; /* what --load says, or NULL */
     bench bench;
     workload work[WORK_MAX];
     result results[WORK_MAX];
@@ -36,7 +38,9 @@ static const char usage[] =
     "  --residency MODE   Cambium's nodes: auto, map or pool (auto)\n"
     "  --io OPTIONS       Cambium's device options, as in io=uring\n"
     "  --txn-memory MIB   what a transaction of Cambium's may hold in memory (as much as the data needs)\n"
-    "  --list             names of the workloads\n";
+    "  --list             names of the workloads\n"
+    "  --load SIDE:ORDER  fills the empty directory DIR as one load of a benchmark does and prints the seconds; SIDE 0\n"
+    "                     (the peer) or 1 (Cambium), ORDER sorted or random\n";
 
 static size_t at_least(size_t value, size_t least)
 {
@@ -67,13 +71,13 @@ static void complete(bench_config *c)
 
 static bool parse(program *p, int argc, char **argv)
 {
-    enum { ENTRIES = 1, REPETITIONS, DIR, OUT, FILTER, RESIDENCY, IO, TXN_MEMORY, LIST, HELP };
+    enum { ENTRIES = 1, REPETITIONS, DIR, OUT, FILTER, RESIDENCY, IO, TXN_MEMORY, LIST, LOAD, HELP };
     static const struct option options[] = {
         {"entries", required_argument, NULL, ENTRIES},     {"repetitions", required_argument, NULL, REPETITIONS},
         {"dir", required_argument, NULL, DIR},             {"out", required_argument, NULL, OUT},
         {"filter", required_argument, NULL, FILTER},       {"residency", required_argument, NULL, RESIDENCY},
         {"io", required_argument, NULL, IO},               {"txn-memory", required_argument, NULL, TXN_MEMORY},
-        {"list", no_argument, NULL, LIST},                 {"help", no_argument, NULL, HELP},
+        {"list", no_argument, NULL, LIST},                 {"load", required_argument, NULL, LOAD},            {"help", no_argument, NULL, HELP},
         {0}};
     bool list = false;
     bench_config *c = &p->config;
@@ -90,6 +94,7 @@ static bool parse(program *p, int argc, char **argv)
         case IO: c->peer.io = optarg; break;
         case TXN_MEMORY: c->peer.txn_memory = number(optarg, 1, 1u << 20) << 20; break;
         case LIST: list = true; break;
+        case LOAD: p->load = optarg; break;
         default: fputs(usage, option == HELP ? stdout : stderr); exit(option == HELP ? 0 : 64);
         }
     }
@@ -199,6 +204,8 @@ int main(int argc, char **argv)
 {
     static program p;
     const bool list = parse(&p, argc, argv);
+    if (p.load)
+        return child_main(&p.config, p.load);
     const char *error = work_open(&p.bench, &p.config);
     const size_t count = error ? 0 : work_list(&p.bench, p.work);
     bool good = !error;

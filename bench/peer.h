@@ -29,7 +29,7 @@ typedef struct peer_config {
 
 typedef struct peer_ops {
     const char *name;
-    /* A new, empty database in an existing empty directory. */
+    /* The database in an existing directory; a new one if the directory is empty. */
     const char *(*create)(const char *dir, const peer_config *config, peer **out);
     void (*close)(peer *p);
     /* One line: version, sync mode, input/output. */

@@ -76,7 +76,7 @@ const char *report_condition(const report *r, unsigned i, char *buffer, size_t s
     case 1:
         snprintf(buffer, size,
                  "%zu entries of %d + %d bytes, %.2f GB, well inside memory: everything is read once before reading is "
-                 "timed, no cache is dropped; loads start with no database and nothing left to be written",
+                 "timed, no cache is dropped; loads run in a process of their own each, with no database and nothing left to be written",
                  c->entries, KEY_SIZE, VALUE_SIZE, (double)c->peer.bytes / 1e9);
         return buffer;
     case 2:

@@ -22,6 +22,8 @@ typedef struct shim_run shim_run;
 typedef void (*shim_fn)(void *ctx, shim_run *run);
 void shim_start(shim_run *run);
 void shim_stop(shim_run *run);
+/* Time that was measured elsewhere, in another process: counts as well. */
+void shim_add(shim_run *run, double seconds);
 /* Ends the run as failed; `why` is copied. */
 void shim_fail(shim_run *run, const char *why);
 

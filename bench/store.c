@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 #include "bench/store.h"
 
+#include "bench/child.h"
+
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -21,16 +23,23 @@ void store_remove(const char *path)
     nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-const char *store_make(bench *b, unsigned side, const char *name, peer **out)
+/* Makes the directory `name` of the bench's own anew; its path comes out. */
+static const char *empty_directory(const bench *b, const char *name, char *dir, size_t size)
 {
-    char dir[4200];
-    snprintf(dir, sizeof dir, "%s/%s", b->root, name);
+    snprintf(dir, size, "%s/%s", b->root, name);
     store_remove(dir);
     if (mkdir(dir, 0755) != 0)
         return strerror(errno);
     /* What earlier runs left to be written must not be charged to the next. */
     sync();
-    return b->ops[side]->create(dir, &b->config.peer, out);
+    return NULL;
+}
+
+const char *store_make(bench *b, unsigned side, const char *name, peer **out)
+{
+    char dir[4200];
+    const char *error = empty_directory(b, name, dir, sizeof dir);
+    return error ? error : b->ops[side]->create(dir, &b->config.peer, out);
 }
 
 const char *store_fill(bench *b, unsigned side, peer *p, bool sorted, size_t n, shim_run *run)
@@ -86,17 +95,23 @@ const char *store_verify(bench *b, unsigned side, peer *p)
 
 const char *store_load(bench *b, unsigned side, bool sorted, shim_run *run)
 {
+    char dir[4200];
+    double seconds;
     if (b->loaded[side])
         b->ops[side]->close(b->loaded[side]);
     b->loaded[side] = NULL;
     b->warm[side] = false;
     b->random[side] = !sorted;
-    const char *error = store_make(b, side, b->ops[side]->name, &b->loaded[side]);
-    if (error) {
+    const char *error = empty_directory(b, b->ops[side]->name, dir, sizeof dir);
+    if (!error)
+        error = child_load(&b->config, side, sorted, dir, &seconds);
+    if (!error && run)
+        shim_add(run, seconds);
+    if (!error)
+        error = b->ops[side]->create(dir, &b->config.peer, &b->loaded[side]);
+    if (error)
         b->loaded[side] = NULL;
-        return error;
-    }
-    return store_fill(b, side, b->loaded[side], sorted, 0, run);
+    return error;
 }
 
 const char *store_ready(bench *b, unsigned side)

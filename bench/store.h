@@ -11,7 +11,7 @@ const char *store_make(bench *b, unsigned side, const char *name, peer **out);
 const char *store_fill(bench *b, unsigned side, peer *p, bool sorted, size_t n, shim_run *run);
 /* Reads everything and compares it with the data set. */
 const char *store_verify(bench *b, unsigned side, peer *p);
-/* Replaces what `side` has loaded by a new database with everything in it. */
+/* Replaces what `side` has loaded by a new database with everything in it, loaded by a process of its own (child.h). */
 const char *store_load(bench *b, unsigned side, bool sorted, shim_run *run);
 /* What `side` has loaded, loaded in random order and in memory. */
 const char *store_ready(bench *b, unsigned side);
