@@ -34,6 +34,12 @@ static void olds_pop(const cmb_tree *tree, cmb_olds *o)
     o->count--;
 }
 
+void cmb_olds_drop_newest(const cmb_tree *tree, cmb_olds *o)
+{
+    cmb_pin_release(tree->nodes, &cmb_olds_newest(o)->pin);
+    o->count--;
+}
+
 void cmb_olds_destroy(const cmb_tree *tree, cmb_olds *o)
 {
     for (uint32_t i = 0; i < o->capacity; i++)
@@ -44,16 +50,24 @@ void cmb_olds_destroy(const cmb_tree *tree, cmb_olds *o)
 
 /* ---- emitting ---- */
 
+/* An edit of the level above, in its place among the seams. */
+static int push_up(cmb_level *lv, const cmb_entry *entry, bool remove)
+{
+    int error = lv->seams ? cmb_level_pass_seams(lv, entry) : 0;
+    return error ? error : cmb_editor_push_up(lv->editor, lv->level + 1, entry, remove);
+}
+
 int cmb_level_drop_olds(cmb_level *lv, const cmb_entry *key)
 {
     const cmb_tree *tree = lv->editor->tree;
     while (lv->olds.count > 0) {
-        const cmb_node *old = &lv->olds.slots[lv->olds.head].node;
+        const cmb_old *slot = &lv->olds.slots[lv->olds.head];
+        const cmb_node *old = &slot->node;
         if (key && cmb_node_compare(old, old->count - 1, key->key, key->key_size) >= 0)
             return 0;
-        if (!lv->is_old_root) {
+        if (!slot->is_root) {
             cmb_entry gone = {.key = lv->scratch, .key_size = cmb_node_key(old, old->count - 1, lv->scratch)};
-            int error = cmb_editor_push_up(lv->editor, lv->level + 1, &gone, true);
+            int error = push_up(lv, &gone, true);
             if (error)
                 return error;
         }
@@ -89,14 +103,14 @@ static int emit(void *ctx, uint64_t last, bool cut)
     bool replaces = old && cmb_node_compare(&old->node, old->node.count - 1, end->key, end->key_size) == 0;
     if (replaces && same_record(old, &ref, lv->record.data)) {
         ref.addr = old->ref.addr;
-        known = old->ref.cut == cut && !lv->is_old_root;
+        known = old->ref.cut == cut && !old->is_root;
         editor->stats.nodes_reused++;
     } else {
         error = editor->place(editor, end, &lv->record, &ref);
     }
     if (!error && !known) {
         cmb_entry up = {.key = end->key, .key_size = end->key_size, .child = &ref};
-        error = cmb_editor_push_up(editor, lv->level + 1, &up, false);
+        error = push_up(lv, &up, false);
     }
     if (error)
         return error;

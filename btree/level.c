@@ -11,7 +11,7 @@ static int restart(cmb_level *lv);
 static int not_canonical(const cmb_level *lv)
 {
     return cmb_fail(CMB_ECORRUPT, "tree with root at %llu: level %u is not cut where its keys say",
-                    (unsigned long long)lv->editor->old_root.addr, lv->level);
+                    (unsigned long long)lv->editor->roots[lv->origin].addr, lv->level);
 }
 
 /* An entry that stands in the window's memory, or in an old node, goes to the decider. */
@@ -86,6 +86,7 @@ static int enter(cmb_level *lv, const cmb_path *path)
         lv->olds.count--;
         return error;
     }
+    old->is_root = path->height == 0;
     lv->editor->stats.nodes_read++;
     lv->position = 0;
     lv->count = old->node.count;
@@ -103,6 +104,8 @@ static int feed(cmb_level *lv, uint32_t limit)
         int error = add_old(lv, &cmb_olds_newest(&lv->olds)->node, i);
         if (error)
             return error;
+        if (lv->level > 0 && lv->origin != 0)
+            lv->editor->stats.adopted++;
     }
     return 0;
 }
@@ -127,7 +130,7 @@ static int start_before(cmb_level *lv, const cmb_path *path)
 /* Starts at the nearest certain place left of the node that ends with left_key, and feeds up to its end. */
 static int rewind_left(cmb_level *lv)
 {
-    cmb_path *back = &lv->back;
+    cmb_path *back = &lv->origins[lv->start].back;
     cmb_noderef ref, stop;
     int error = cmb_path_seek(back, lv->left_key, lv->left_size);
     if (error)
@@ -161,56 +164,58 @@ static int rewind_left(cmb_level *lv)
     return error == CMB_ENOTFOUND ? not_canonical(lv) : error;
 }
 
-/* Is the end of the node before the one at `at` cut? */
-static int is_cut_before(cmb_level *lv, bool *out_cut)
+int cmb_level_is_cut_before(cmb_level *lv, cmb_origin *o, bool *out_cut)
 {
-    const cmb_path_step *s = &lv->at.steps[lv->at.height - 1];
+    const cmb_path_step *s = &o->at.steps[o->at.height - 1];
     if (s->index > 0) {
         *out_cut = cmb_node_child_cut(&s->node, s->index - 1);
         return 0;
     }
-    int error = cmb_path_seek(&lv->back, lv->scratch, cmb_path_key_before(&lv->at, lv->scratch));
+    int error = cmb_path_seek(&o->back, lv->scratch, cmb_path_key_before(&o->at, lv->scratch));
     if (error)
         return error;
     cmb_noderef ref;
-    cmb_path_ref(&lv->back, &ref);
+    cmb_path_ref(&o->back, &ref);
     *out_cut = ref.cut;
     return 0;
 }
 
-static int enter_next(cmb_level *lv)
+int cmb_level_enter_next(cmb_level *lv)
 {
-    int error = enter(lv, &lv->at);
+    cmb_path *at = &lv->origins[lv->origin].at;
+    int error = enter(lv, at);
     if (error)
         return error;
-    error = cmb_path_next(&lv->at);
+    error = cmb_path_next(at);
     lv->at_ended = error == CMB_ENOTFOUND;
     return lv->at_ended ? 0 : error;
 }
 
-static int open_region(cmb_level *lv, const cmb_entry *key)
+int cmb_level_open_region(cmb_level *lv, const cmb_entry *key)
 {
+    cmb_origin *o = &lv->origins[lv->origin];
     lv->active = true;
+    lv->start = lv->origin;
     lv->at_old_end = false;
     lv->position = lv->count = 0;
-    if (!lv->has_old) {
+    if (!o->has) {
         lv->at_ended = true;
         return start_at_level(lv);
     }
-    int error = cmb_path_seek(&lv->at, key->key, key->key_size);
+    int error = cmb_path_seek(&o->at, key->key, key->key_size);
     if (error)
         return error;
-    if (cmb_path_at_start(&lv->at)) {
+    if (cmb_path_at_start(&o->at)) {
         error = start_at_level(lv);
     } else {
         bool cut;
-        error = is_cut_before(lv, &cut);
+        error = cmb_level_is_cut_before(lv, o, &cut);
         if (!error)
-            error = start_before(lv, &lv->at);
+            error = start_before(lv, &o->at);
         if (!error && cut)
             error = rewind_left(lv);
     }
-    return error ? error : enter_next(lv);
+    return error ? error : cmb_level_enter_next(lv);
 }
 
 /* The boundary that the region started after is none any more: it starts one node earlier, and what
@@ -262,28 +267,25 @@ static int close_region(cmb_level *lv)
     lv->active = false;
     int error = cmb_level_drop_olds(lv, NULL);
     cmb_window_reset(&lv->window);
-    return error;
+    return error ? error : cmb_level_pass_seams(lv, NULL);
 }
 
-/* At the end of an old node, before the next one is read: is all beyond as it was, up to the edit with this key (NULL: none)? */
-static bool next_is_untouched(const cmb_level *lv, const cmb_entry *key)
+bool cmb_level_is_untouched(const cmb_path *at, const cmb_entry *key)
 {
-    if (!lv->at_old_end || lv->cut)
-        return false;
     if (!key)
         return true;
-    if (cmb_path_at_end(&lv->at) || cmb_path_compare(&lv->at, key->key, key->key_size) >= 0)
+    if (cmb_path_at_end(at) || cmb_path_compare(at, key->key, key->key_size) >= 0)
         return false;
-    cmb_noderef next;
-    cmb_path_ref(&lv->at, &next);
-    return !next.cut;
+    cmb_noderef ref;
+    cmb_path_ref(at, &ref);
+    return !ref.cut;
 }
 
 static int try_end(cmb_level *lv, const cmb_entry *key, bool *out_ended)
 {
     bool stands = false;
     int error = 0;
-    if (next_is_untouched(lv, key)) {
+    if (lv->at_old_end && !lv->cut && cmb_level_is_untouched(&lv->origins[lv->origin].at, key)) {
         error = cmb_decider_stands(&lv->decider, &stands);
         if (!error && lv->decider.left_died) {
             error = restart(lv);
@@ -301,7 +303,7 @@ static int try_end(cmb_level *lv, const cmb_entry *key, bool *out_ended)
 }
 
 /* Feeds old entries below `key`; NULL: all. The region may end on the way. */
-static int advance(cmb_level *lv, const cmb_entry *key)
+int cmb_level_advance(cmb_level *lv, const cmb_entry *key)
 {
     for (;;) {
         if (lv->position < lv->count) {
@@ -317,7 +319,7 @@ static int advance(cmb_level *lv, const cmb_entry *key)
         int error = try_end(lv, key, &ended);
         if (error || ended)
             return error;
-        error = enter_next(lv);
+        error = cmb_level_enter_next(lv);
         if (error)
             return error;
     }
@@ -339,13 +341,13 @@ static const cmb_node *skip_old(cmb_level *lv, const cmb_entry *e, uint32_t *out
 
 int cmb_level_push(cmb_level *lv, const cmb_entry *entry, bool remove)
 {
-    int error = 0;
-    if (lv->active)
-        error = advance(lv, entry);
+    int error = cmb_level_settle_seam(lv, entry);
+    if (!error && lv->active)
+        error = cmb_level_advance(lv, entry);
     if (!error && !lv->active) {
-        error = open_region(lv, entry);
+        error = cmb_level_open_region(lv, entry);
         if (!error)
-            error = advance(lv, entry);
+            error = cmb_level_advance(lv, entry);
     }
     if (error)
         return error;
@@ -365,7 +367,9 @@ int cmb_level_push(cmb_level *lv, const cmb_entry *entry, bool remove)
 
 int cmb_level_finish(cmb_level *lv, cmb_level_outcome *out_outcome, cmb_noderef *out_root)
 {
-    int error = lv->active ? advance(lv, NULL) : 0;
+    int error = cmb_level_settle_seam(lv, NULL);
+    if (!error && lv->active)
+        error = cmb_level_advance(lv, NULL);
     while (!error && lv->active) {
         if (lv->from_start && lv->level > 0 && lv->decider.count == 1) {
             *out_root = *cmb_window_at(&lv->window, 1)->child;
@@ -393,18 +397,21 @@ int cmb_level_open(cmb_editor *editor, unsigned level, cmb_level **out_level)
         return CMB_ENOMEM;
     lv->editor = editor;
     lv->level = level;
-    lv->has_old = level < editor->old_levels;
-    lv->is_old_root = level + 1 == editor->old_levels;
+    lv->seams_end = &lv->seams;
     lv->salt = cmb_boundary_salt(tree->seed, level, 0);
     cmb_window_init(&lv->window, &tree->alloc);
     cmb_decider_init(&lv->decider, &tree->alloc, tree->target, level > 0, &cmb_level_decider_ops, lv);
     lv->left_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     lv->scratch = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     int error = lv->left_key && lv->scratch ? 0 : CMB_ENOMEM;
-    if (!error && lv->has_old)
-        error = cmb_path_open(&lv->at, tree, &editor->old_root, level);
-    if (!error && lv->has_old)
-        error = cmb_path_open(&lv->back, tree, &editor->old_root, level);
+    for (unsigned i = 0; i < CMB_COUNTOF(lv->origins) && !error; i++) {
+        cmb_origin *o = &lv->origins[i];
+        o->has = level < editor->heights[i];
+        if (o->has)
+            error = cmb_path_open(&o->at, tree, &editor->roots[i], level);
+        if (o->has && !error)
+            error = cmb_path_open(&o->back, tree, &editor->roots[i], level);
+    }
     if (error)
         cmb_level_close(lv);
     else
@@ -417,10 +424,13 @@ void cmb_level_close(cmb_level *lv)
     if (!lv)
         return;
     const cmb_tree *tree = lv->editor->tree;
-    lv->editor->stats.nodes_read += lv->at.reads + lv->back.reads;
     cmb_olds_destroy(tree, &lv->olds);
-    cmb_path_close(&lv->at);
-    cmb_path_close(&lv->back);
+    for (unsigned i = 0; i < CMB_COUNTOF(lv->origins); i++) {
+        lv->editor->stats.nodes_read += lv->origins[i].at.reads + lv->origins[i].back.reads;
+        cmb_path_close(&lv->origins[i].at);
+        cmb_path_close(&lv->origins[i].back);
+    }
+    cmb_level_free_seams(lv);
     cmb_window_destroy(&lv->window);
     cmb_decider_destroy(&lv->decider);
     cmb_release(&tree->alloc, lv->left_key, CMB_KEY_MAX);

@@ -19,6 +19,12 @@
  * The last node of a level holds all keys beyond it, so appends edit it; that covers the rightmost entry of an
  * internal level, which counts as minus infinity for as long as it is the rightmost.
  *
+ * Two trees. Old nodes may come from a second tree in some ranges of keys (merge.c): from a seam's key on, what is old
+ * is another tree's. A level's old entries are then those of the one tree below that key and of the other from it on, and
+ * a seam is an event in the stream as an edit is, passed on upwards in its place among the edits. It costs nothing where both trees have a round-0
+ * boundary right before it and the node that follows stays as it is: the one tree says that it exceeds its left window, the other its right
+ * one. Anywhere else it lies in a region, which goes on into the other tree until it may end there.
+ *
  * The top. The level above the old root has no old entries; a level that comes out as one entry, from
  * its start to its end, is no level: the entry's child is the root.
  */
@@ -35,6 +41,7 @@ typedef struct cmb_old {
     cmb_pin pin;
     cmb_node node;
     cmb_noderef ref;
+    bool is_root; /* of its tree: the level above does not know it */
 } cmb_old;
 
 typedef struct cmb_olds { /* in key order; a ring */
@@ -42,17 +49,33 @@ typedef struct cmb_olds { /* in key order; a ring */
     uint32_t capacity, head, count;
 } cmb_olds;
 
+/* From `key` on, what is old is another tree's. */
+typedef struct cmb_seam {
+    struct cmb_seam *next;
+    unsigned origin;
+    uint32_t key_size; /* up to CMB_KEY_MAX + 1 */
+    uint8_t key[];
+} cmb_seam;
+
+/* One of the trees that untouched nodes come from, as a level sees it. */
+typedef struct cmb_origin {
+    bool has;          /* it has this level */
+    cmb_path at;       /* the old node to enter next */
+    cmb_path back;     /* for going back */
+} cmb_origin;
+
 typedef struct cmb_level {
     cmb_editor *editor;
     unsigned level;
-    bool has_old;      /* the old tree has this level */
-    bool is_old_root;  /* and its root lies here */
+    cmb_origin origins[2];
+    unsigned origin;   /* whose entries come next */
+    unsigned start;    /* whose the region's start was */
+    cmb_seam *pending; /* arrived while no region was open: what it takes depends on the event that follows */
+    cmb_seam *seams, **seams_end; /* crossed, and not passed on yet, as nodes left of them are still to come; in key order */
     bool active;       /* a region is open */
     bool from_start;   /* it starts at the level's start */
     bool restarting;
-    cmb_path at;       /* the old node to enter next */
-    bool at_ended;     /* there is none */
-    cmb_path back;     /* for going back */
+    bool at_ended;     /* no old node is left to enter */
     cmb_window window;
     cmb_olds olds;
     cmb_decider decider;
@@ -76,15 +99,15 @@ typedef enum cmb_level_outcome {
 struct cmb_editor {
     const cmb_tree *tree;
     cmb_appender *app;
-    cmb_noderef old_root;
-    unsigned old_levels; /* 0: the old tree is empty */
+    cmb_noderef roots[2]; /* the old tree; another that has nodes to offer, or the empty one */
+    unsigned heights[2];  /* their levels; 0: empty */
     /* Puts the encoded node where it belongs and fills in out_ref->addr. */
     int (*place)(cmb_editor *editor, const cmb_entry *last, const cmb_node_buffer *record, cmb_noderef *ref);
     void *ctx;           /* place's */
     int error;           /* sticky */
     cmb_level *levels[CMB_LEVEL_MAX + 2];
-    uint32_t last_key_size; /* of the newest edit */
-    uint8_t last_key[CMB_KEY_MAX];
+    uint32_t last_key_size; /* of the newest edit or seam */
+    uint8_t last_key[CMB_KEY_MAX + 1];
     cmb_editor_stats stats;
 };
 
@@ -92,18 +115,37 @@ int cmb_level_open(cmb_editor *editor, unsigned level, cmb_level **out_level);
 void cmb_level_close(cmb_level *lv);
 /* An edit with a key greater than those before; what entry points to is borrowed for the call. Removing what is not there changes nothing. */
 int cmb_level_push(cmb_level *lv, const cmb_entry *entry, bool remove);
+/* Takes the seam over, also on error. Its key is greater than those of all edits and seams before, and not greater than those after. */
+int cmb_level_switch(cmb_level *lv, cmb_seam *seam);
 /* No more edits. *out_root is set for CMB_LEVEL_ROOT. */
 int cmb_level_finish(cmb_level *lv, cmb_level_outcome *out_outcome, cmb_noderef *out_root);
 
 /* ---- between level.c and emit.c ---- */
 cmb_old *cmb_olds_newest(const cmb_olds *olds);
 cmb_old *cmb_olds_push(const cmb_allocator *alloc, cmb_olds *olds); /* NULL: CMB_ENOMEM */
+void cmb_olds_drop_newest(const cmb_tree *tree, cmb_olds *olds);
 void cmb_olds_destroy(const cmb_tree *tree, cmb_olds *olds);
 /* Old nodes that end before `key` (NULL: all that are left) have no successor of the same key: they go, in the level above too. */
 int cmb_level_drop_olds(cmb_level *lv, const cmb_entry *key);
 extern const cmb_decider_ops cmb_level_decider_ops; /* ctx: the level */
 
+/* Hands seams up to `key` (NULL: all) on to the level above. */
+int cmb_level_pass_seams(cmb_level *lv, const cmb_entry *key);
+/* ---- between level.c and seam.c ---- */
+int cmb_level_open_region(cmb_level *lv, const cmb_entry *key);
+int cmb_level_advance(cmb_level *lv, const cmb_entry *key);
+int cmb_level_enter_next(cmb_level *lv);
+/* Is the end of the node before the one that the path is at cut? */
+int cmb_level_is_cut_before(cmb_level *lv, cmb_origin *o, bool *out_cut);
+/* Is the node at the path, and all beyond it, as it was, up to the event with this key (NULL: none)? */
+bool cmb_level_is_untouched(const cmb_path *at, const cmb_entry *key);
+/* The event with `key` (NULL: none) is next: what a seam that waits for it takes. */
+int cmb_level_settle_seam(cmb_level *lv, const cmb_entry *key);
+void cmb_level_free_seams(cmb_level *lv);
+
 /* ---- between levels ---- */
+/* Takes the seam over, also on error. */
+int cmb_editor_switch_up(cmb_editor *editor, unsigned level, cmb_seam *seam);
 /* An edit of a level above the leaves; makes the level's editor if there is none. */
 int cmb_editor_push_up(cmb_editor *editor, unsigned level, const cmb_entry *entry, bool remove);
 

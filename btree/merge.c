@@ -21,9 +21,17 @@ typedef struct merge {
     cmb_tree_clash_fn fn;
     void *ctx;
     uint64_t clashes;
+    bool on_theirs; /* what no edit names is theirs, from here on */
     cmb_bytes done; /* all keys below are settled */
     uint8_t done_key[CMB_KEY_MAX + 1];
 } merge;
+
+static void settled(merge *m, cmb_bytes last)
+{
+    memcpy(m->done_key, last.data, last.size);
+    m->done_key[last.size] = 0;
+    m->done = (cmb_bytes){m->done_key, last.size + 1};
+}
 
 /* ---- single keys ---- */
 
@@ -75,10 +83,11 @@ static int settle_key(merge *m, const bool *has)
     else
         error = ask(m, key, found, &whose, &edit);
     edit.key = key;
-    if (!error && whose == TAKE_THEIRS)
-        error = push_found(m, key, found[THEIRS]);
-    else if (!error && whose == TAKE_EDIT)
+    if (!error && whose == TAKE_EDIT)
         error = cmb_editor_push(m->editor, &edit);
+    else if (!error && whose == (m->on_theirs ? TAKE_OURS : TAKE_THEIRS))
+        error = push_found(m, key, found[m->on_theirs ? OURS : THEIRS]);
+    settled(m, key);
     for (unsigned i = 0; i < SIDES && !error; i++)
         if (has[i])
             cmb_side_advance(&m->sides[i]);
@@ -87,17 +96,41 @@ static int settle_key(merge *m, const bool *has)
 
 /* ---- the walk ---- */
 
-/* Two sides have the same subtree: nobody has to look into it. The third passes over what lies there. */
-static void pass_over(merge *m, unsigned a, unsigned b)
+/* All keys that are not settled yet, up to the end of the side's item. */
+static int take_range(merge *m, cmb_side *side, take whose)
 {
-    cmb_side *side = &m->sides[cmb_side_has_last(&m->sides[a]) ? a : b];
-    cmb_bytes last = cmb_side_last(side);
-    memcpy(m->done_key, last.data, last.size);
-    m->done_key[last.size] = 0;
-    m->done = (cmb_bytes){m->done_key, last.size + 1};
+    int error = 0;
+    bool theirs = whose == TAKE_THEIRS;
+    if (whose != TAKE_EITHER && theirs != m->on_theirs)
+        error = cmb_editor_switch(m->editor, theirs, m->done);
+    if (error)
+        return error;
+    m->on_theirs = whose == TAKE_EITHER ? m->on_theirs : theirs;
+    if (cmb_side_has_last(side))
+        settled(m, cmb_side_last(side));
+    return 0;
+}
+
+/* Two sides have the same subtree: nobody has to look into it. The third passes over what lies there. */
+static int pass_over(merge *m, unsigned a, unsigned b, take whose)
+{
+    int error = take_range(m, &m->sides[cmb_side_has_last(&m->sides[a]) ? a : b], whose);
+    if (error)
+        return error;
     cmb_side_advance(&m->sides[a]);
     cmb_side_advance(&m->sides[b]);
     cmb_side_catch_up(&m->sides[SIDES - a - b]);
+    return 0;
+}
+
+/* The item of one side lies before the others': new on that side, or gone from both. */
+static int take_alone(merge *m, unsigned i)
+{
+    static const take whose[SIDES] = {TAKE_EITHER, TAKE_OURS, TAKE_THEIRS};
+    int error = take_range(m, &m->sides[i], whose[i]);
+    if (!error)
+        cmb_side_advance(&m->sides[i]);
+    return error;
 }
 
 /* Which sides' items no other lies before? */
@@ -116,26 +149,22 @@ static unsigned find_lowest(merge *m, bool *out_lowest)
 static int step(merge *m)
 {
     cmb_side *s = m->sides;
-    if (cmb_side_same(&s[BASE], &s[THEIRS])) {
-        pass_over(m, BASE, THEIRS);
-        return 0;
-    }
-    if (cmb_side_same(&s[OURS], &s[THEIRS])) {
-        pass_over(m, OURS, THEIRS);
-        return 0;
-    }
+    if (cmb_side_same(&s[OURS], &s[THEIRS]))
+        return pass_over(m, OURS, THEIRS, TAKE_EITHER);
+    if (cmb_side_same(&s[BASE], &s[THEIRS]))
+        return pass_over(m, BASE, THEIRS, TAKE_OURS);
+    if (cmb_side_same(&s[BASE], &s[OURS]))
+        return pass_over(m, BASE, OURS, TAKE_THEIRS);
     bool lowest[SIDES];
     unsigned n = find_lowest(m, lowest);
-    if (n == 1 && !lowest[THEIRS]) { /* new in ours, or gone from both */
-        cmb_side_advance(&s[lowest[OURS] ? OURS : BASE]);
-        return 0;
-    }
     int level = -1, error = 0;
     for (unsigned i = 0; i < SIDES; i++)
         if (lowest[i] && cmb_side_level(&s[i]) > level)
             level = cmb_side_level(&s[i]);
     if (level < 0)
         return settle_key(m, lowest);
+    if (n == 1)
+        return take_alone(m, lowest[BASE] ? BASE : lowest[OURS] ? OURS : THEIRS);
     for (unsigned i = 0; i < SIDES && !error; i++)
         if (lowest[i] && cmb_side_level(&s[i]) == level)
             error = cmb_side_descend(&s[i]);
@@ -158,7 +187,7 @@ static int merge_apart(merge *m, const cmb_noderef *const *roots, cmb_appender *
 {
     cmb_noderef root;
     cmb_editor_stats edited = {0};
-    int error = cmb_editor_open(m->tree, roots[OURS], app, &m->editor);
+    int error = cmb_editor_open_two(m->tree, roots[OURS], roots[THEIRS], app, &m->editor);
     if (error)
         return error;
     error = run(m, roots);
@@ -168,7 +197,7 @@ static int merge_apart(merge *m, const cmb_noderef *const *roots, cmb_appender *
         cmb_editor_abort(m->editor);
     }
     *stats = (cmb_merge_stats){.nodes_read = edited.nodes_read, .nodes_written = edited.nodes_written,
-                               .bytes_written = edited.bytes_written, .clashes = m->clashes};
+                               .bytes_written = edited.bytes_written, .adopted = edited.adopted, .clashes = m->clashes};
     for (unsigned i = 0; i < SIDES; i++) {
         stats->nodes_read += m->sides[i].reads;
         cmb_side_close(&m->sides[i]);

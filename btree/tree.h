@@ -163,6 +163,7 @@ int cmb_view_count_range(const cmb_view *view, const cmb_bytes *from, const cmb_
 
 typedef struct cmb_editor_stats {
     uint64_t nodes_read, nodes_written, bytes_written, nodes_reused; /* reused: re-encoded, equal byte for byte */
+    uint64_t adopted; /* references that nodes took over from the other tree, each with all below it */
 } cmb_editor_stats;
 /*
  * A push editor: edits in strictly ascending key order go in, a new root comes out. A pipeline of one
@@ -172,6 +173,12 @@ typedef struct cmb_editor_stats {
 typedef struct cmb_editor cmb_editor;
 int cmb_editor_open(const cmb_tree *tree, const cmb_noderef *old_root, cmb_appender *app, cmb_editor **out_editor);
 int cmb_editor_push(cmb_editor *editor, const cmb_edit *edit); /* deleting an absent key is no change */
+/*
+ * Over two trees: whole subtrees of either are carried over. The old one's first; from each switch on, keys >= `from` that no edit names are
+ * as in the tree that was switched to. `from` takes part in the ascending order of edits, and may be a byte longer than a key.
+ */
+int cmb_editor_open_two(const cmb_tree *tree, const cmb_noderef *old_root, const cmb_noderef *other_root, cmb_appender *app, cmb_editor **out_editor);
+int cmb_editor_switch(cmb_editor *editor, bool other, cmb_bytes from);
 int cmb_editor_finish(cmb_editor *editor, cmb_noderef *out_root); /* frees, also on error */
 int cmb_editor_finish_stats(cmb_editor *editor, cmb_noderef *out_root, cmb_editor_stats *out_stats); /* NULL allowed */
 void cmb_editor_abort(cmb_editor *editor);

@@ -120,6 +120,22 @@ int cmb_window_add(cmb_window *w, const cmb_entry *entry)
     return 0;
 }
 
+int cmb_window_keep_values(cmb_window *w, const void *from, size_t size)
+{
+    for (size_t i = w->first; i < w->end; i++) {
+        cmb_entry *e = &w->entries[i];
+        if (!e->value_size || (uintptr_t)e->value - (uintptr_t)from >= size)
+            continue;
+        /* Memory for the entry to come outlives those that are here. */
+        uint8_t *room = cmb_window_room(w, e->value_size);
+        if (!room)
+            return CMB_ENOMEM;
+        memcpy(room, e->value, e->value_size);
+        e->value = room;
+    }
+    return 0;
+}
+
 void cmb_window_release(cmb_window *w, uint64_t number)
 {
     assert(number >= w->released && number <= cmb_window_count(w));

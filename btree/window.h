@@ -33,6 +33,8 @@ static inline const cmb_entry *cmb_window_at(const cmb_window *w, uint64_t numbe
 {
     return &w->entries[w->first + (number - w->released - 1)];
 }
+/* Copies the values that waiting entries have in the `size` bytes at `from`, which are about to go. CMB_ENOMEM. */
+int cmb_window_keep_values(cmb_window *w, const void *from, size_t size);
 /* Entries up to `number` leave. */
 void cmb_window_release(cmb_window *w, uint64_t number);
 /* Takes over the memory behind `from`'s waiting entries, which the caller adds next, all of them. */

@@ -5,6 +5,8 @@
 
 #include "bed.h"
 
+#include "btree/boundary.h"
+
 static const uint32_t targets[] = {256, 512, 4096};
 
 /* Keys of a third of the smallest cap: runs are over the cap as often as not, so all rounds have work. */
@@ -112,6 +114,54 @@ static inline void fill(model *m, size_t n, uint32_t target)
     edits_free(edit, n);
 }
 
+/* ---- histories ---- */
+
+static inline void some_edits(bed *b, cmb_noderef *root, model *m, size_t limit)
+{
+    cmb_edit *edit = malloc((limit + m->n + 1) * sizeof(*edit));
+    size_t n = random_batch(m, b->tree.target, edit, limit);
+    apply(b, root, edit, n, NULL);
+    model_apply(m, edit, n);
+    edits_free(edit, n);
+}
+
+/* A row of new neighbours, of a few entries or a few nodes. */
+static inline void a_row(bed *b, cmb_noderef *root, model *m)
+{
+    size_t n = 1 + below(below(4) ? 30 : 600);
+    cmb_edit *edit = malloc(n * sizeof(*edit));
+    cmb_bytes after = m->n && below(8) ? m->pair[below(m->n)].key : (cmb_bytes){"!", 1};
+    size_t front = after.size < 100 ? after.size : 100;
+    for (size_t i = 0; i < n; i++)
+        edit[i] = put_edit(text_bytes("%.*s-%05u", (int)front, (const char *)after.data, below(100000)), random_value(b->tree.target));
+    n = edits_sort(edit, n);
+    apply(b, root, edit, n, NULL);
+    model_apply(m, edit, n);
+    edits_free(edit, n);
+}
+
+/* A range goes, between any two keys. */
+static inline void a_gap(bed *b, cmb_noderef *root, model *m)
+{
+    size_t from = m->n ? below(m->n) : 0, n = m->n ? below(m->n - from) : 0;
+    cmb_edit *edit = malloc((n + 1) * sizeof(*edit));
+    for (size_t i = 0; i < n; i++)
+        edit[i] = delete_edit(bytes_copy(m->pair[from + i].key));
+    apply(b, root, edit, n, NULL);
+    model_apply(m, edit, n);
+    edits_free(edit, n);
+}
+
+static inline void some_changes(bed *b, cmb_noderef *root, model *m)
+{
+    for (unsigned k = below(4); k > 0; k--)
+        switch (below(4)) {
+        case 0: a_row(b, root, m); break;
+        case 1: a_gap(b, root, m); break;
+        default: some_edits(b, root, m, 40); break;
+        }
+}
+
 static inline model model_copy(const model *m)
 {
     model copy = {0};
@@ -139,6 +189,25 @@ static inline void assert_found(bed *b, const cmb_found *found, cmb_bytes value)
     assert_memory_equal(read, value.data, value.size);
     cmb_value_reader_close(reader);
     free(read);
+}
+
+/* ---- hostile keys ---- */
+
+/* A key for slot i of n, in whose order the hashes of the first `rounds` rounds rise (or fall) from slot to slot. */
+static inline cmb_bytes mined_key(uint64_t seed, unsigned i, unsigned n, unsigned rounds, bool falling)
+{
+    char text[64];
+    uint64_t slot = falling ? n - 1 - i : i, width = UINT64_MAX / n;
+    for (unsigned nonce = 0;; nonce++) {
+        int size = snprintf(text, sizeof(text), "%06u-%08x", i, nonce);
+        bool fits = true;
+        for (unsigned r = 0; r < rounds && fits; r++) {
+            uint64_t hash = cmb_boundary_hash(seed, 0, r, text, (size_t)size);
+            fits = hash / width == slot;
+        }
+        if (fits)
+            return bytes_copy((cmb_bytes){text, (size_t)size});
+    }
 }
 
 /* ---- memory that runs out ---- */

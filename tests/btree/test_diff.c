@@ -116,15 +116,6 @@ static void fill_narrow(model *m, size_t n)
     edits_free(edit, n);
 }
 
-static void some_edits(bed *b, cmb_noderef *root, model *m, size_t limit)
-{
-    cmb_edit *edit = malloc((limit + m->n + 1) * sizeof(*edit));
-    size_t n = random_batch(m, b->tree.target, edit, limit);
-    apply(b, root, edit, n, NULL);
-    model_apply(m, edit, n);
-    edits_free(edit, n);
-}
-
 static void the_changes_are_those_that_comparing_all_pairs_finds(void **state)
 {
     uint64_t beds = 12 * env_number("CMB_BUDGET", 1);

@@ -2,7 +2,6 @@
 /* The canonical oracle: whatever the order, batching or history, the same pairs give the same root. */
 #include "script.h"
 
-#include "btree/boundary.h"
 
 /* ---- random scripts ---- */
 
@@ -204,23 +203,6 @@ static void one_edit_rewrites_about_one_node_a_level(void **state)
 }
 
 /* ---- hostile keys ---- */
-
-/* A key for slot i of n, in whose order the hashes of the first `rounds` rounds rise (or fall) from slot to slot. */
-static cmb_bytes mined_key(uint64_t seed, unsigned i, unsigned n, unsigned rounds, bool falling)
-{
-    char text[64];
-    uint64_t slot = falling ? n - 1 - i : i, width = UINT64_MAX / n;
-    for (unsigned nonce = 0;; nonce++) {
-        int size = snprintf(text, sizeof(text), "%06u-%08x", i, nonce);
-        bool fits = true;
-        for (unsigned r = 0; r < rounds && fits; r++) {
-            uint64_t hash = cmb_boundary_hash(seed, 0, r, text, (size_t)size);
-            fits = hash / width == slot;
-        }
-        if (fits)
-            return bytes_copy((cmb_bytes){text, (size_t)size});
-    }
-}
 
 static void assert_leaves_within_the_cap(bed *b, const cmb_noderef *root)
 {

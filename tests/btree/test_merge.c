@@ -2,7 +2,6 @@
 /* Three trees into one, against a merge of all pairs: the same keys clash, and the root is that of a fresh build. */
 #include "script.h"
 
-#include "btree/boundary.h"
 #include "btree/merge.h"
 
 enum { BASE, OURS, THEIRS, SIDES };
@@ -168,52 +167,6 @@ static cmb_merge_stats check_merge(bed *b, const cmb_noderef *root, const model 
 }
 
 /* ---- random histories ---- */
-
-static void some_edits(bed *b, cmb_noderef *root, model *m, size_t limit)
-{
-    cmb_edit *edit = malloc((limit + m->n + 1) * sizeof(*edit));
-    size_t n = random_batch(m, b->tree.target, edit, limit);
-    apply(b, root, edit, n, NULL);
-    model_apply(m, edit, n);
-    edits_free(edit, n);
-}
-
-/* A row of new neighbours, of a few entries or a few nodes. */
-static void a_row(bed *b, cmb_noderef *root, model *m)
-{
-    size_t n = 1 + below(below(4) ? 30 : 600);
-    cmb_edit *edit = malloc(n * sizeof(*edit));
-    cmb_bytes after = m->n && below(8) ? m->pair[below(m->n)].key : (cmb_bytes){"!", 1};
-    size_t front = after.size < 100 ? after.size : 100;
-    for (size_t i = 0; i < n; i++)
-        edit[i] = put_edit(text_bytes("%.*s-%05u", (int)front, (const char *)after.data, below(100000)), random_value(b->tree.target));
-    n = edits_sort(edit, n);
-    apply(b, root, edit, n, NULL);
-    model_apply(m, edit, n);
-    edits_free(edit, n);
-}
-
-/* A range goes, between any two keys. */
-static void a_gap(bed *b, cmb_noderef *root, model *m)
-{
-    size_t from = m->n ? below(m->n) : 0, n = m->n ? below(m->n - from) : 0;
-    cmb_edit *edit = malloc((n + 1) * sizeof(*edit));
-    for (size_t i = 0; i < n; i++)
-        edit[i] = delete_edit(bytes_copy(m->pair[from + i].key));
-    apply(b, root, edit, n, NULL);
-    model_apply(m, edit, n);
-    edits_free(edit, n);
-}
-
-static void some_changes(bed *b, cmb_noderef *root, model *m)
-{
-    for (unsigned k = below(4); k > 0; k--)
-        switch (below(4)) {
-        case 0: a_row(b, root, m); break;
-        case 1: a_gap(b, root, m); break;
-        default: some_edits(b, root, m, 40); break;
-        }
-}
 
 static void the_merge_of_any_histories_is_a_fresh_build_of_the_merged_pairs(void **state)
 {
