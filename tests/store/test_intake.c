@@ -779,7 +779,7 @@ static void without_memory(unsigned n)
 {
     bool more = true;
     unsigned rounds = 0;
-    for (uint64_t k = 1; more; k += 1 + k / 12, rounds++) {
+    for (uint64_t k = 1; more; k += 1 + k / (2 * bed_budget()), rounds++) {
         meter m = {.left = k};
         bed b;
         cmb_store *store;
@@ -805,7 +805,7 @@ static void without_memory(unsigned n)
         assert_int_equal(m.held, 0);
         cmb_device_close(b.dev);
     }
-    assert_true(rounds > 20);
+    assert_true(rounds > 10);
 }
 
 static void refused_memory_is_a_clean_error(void **state)
