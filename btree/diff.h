@@ -26,6 +26,17 @@ typedef struct cmb_diff_stats {
 /* from <= key < to; NULL: open. stats may be NULL. Inline values are equal when their bytes are, out-of-line ones when size and name are. */
 int cmb_tree_diff(const cmb_tree *tree, const cmb_noderef *before, const cmb_noderef *after, const cmb_bytes *from, const cmb_bytes *to,
                   cmb_tree_change_fn fn, void *ctx, cmb_diff_stats *stats);
+
+/*
+ * The same, asked for one change after the other. What `from` and `to` point to must stay until the differ is closed.
+ */
+typedef struct cmb_differ cmb_differ;
+int cmb_differ_open(const cmb_tree *tree, const cmb_noderef *before, const cmb_noderef *after, const cmb_bytes *from, const cmb_bytes *to,
+                    cmb_differ **out_differ);
+/* The next change, valid until the next call; CMB_ENOTFOUND without a detail: there is none. */
+int cmb_differ_next(cmb_differ *differ, const cmb_tree_change **out_change);
+void cmb_differ_close(cmb_differ *differ); /* NULL allowed */
+
 /* Is the content the same? By names alone, without reading. */
 static inline bool cmb_tree_same(const cmb_noderef *a, const cmb_noderef *b)
 {

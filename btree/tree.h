@@ -42,9 +42,9 @@ int cmb_value_reader_read(cmb_value_reader *reader, uint64_t offset, void *out, 
 void cmb_value_reader_close(cmb_value_reader *reader);
 /* Have both values the same chunk in place i, by their lists alone? False as well where one has a single chunk, whose name is not listed. */
 bool cmb_value_same_chunk(const cmb_value_reader *a, const cmb_value_reader *b, uint32_t i);
-/* Instead of its bytes: the next chunk is chunk i of another value and stays where it lies. Between whole chunks only; i exists there, and
- * the value has several chunks. */
-int cmb_value_writer_adopt(cmb_value_writer *writer, const cmb_value_reader *from, uint32_t i);
+/* Instead of its `size` bytes: the next chunk is chunk i of another value and stays where it lies. Between whole chunks only. CMB_EINVAL, and nothing
+ * has changed: that value has no such chunk, one of another size, or no more than one. */
+int cmb_value_writer_adopt(cmb_value_writer *writer, const cmb_value_reader *from, uint32_t i, uint32_t size);
 /* Visits the records of a value: for liveness, fsck, relocation. verify: contents too. */
 typedef int (*cmb_record_fn)(void *ctx, uint64_t addr, uint32_t length, uint8_t kind);
 int cmb_value_visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cmb_record_fn fn, void *ctx);

@@ -39,6 +39,8 @@ typedef struct cmb_chunk_list {
 } cmb_chunk_list;
 int cmb_chunk_list_reserve(const cmb_tree *tree, cmb_chunk_list *list, uint32_t capacity);
 void cmb_chunk_list_free(const cmb_tree *tree, cmb_chunk_list *list);
+/* Of a value of several chunks. */
+const cmb_chunk_list *cmb_value_reader_list(const cmb_value_reader *reader, uint32_t *out_size);
 /* The value's name; writes the size behind the names. */
 void cmb_chunk_list_name(const cmb_tree *tree, cmb_chunk_list *list, uint32_t size, cmb_name *out_name);
 

@@ -163,6 +163,21 @@ int cmb_value_reader_read(cmb_value_reader *reader, uint64_t offset, void *out, 
     return 0;
 }
 
+bool cmb_value_same_chunk(const cmb_value_reader *a, const cmb_value_reader *b, uint32_t i)
+{
+    size_t name = cmb_name_size(a->tree->hash);
+    if (a->list.count < 2 || b->list.count < 2 || i >= a->list.count || i >= b->list.count ||
+        cmb_chunk_size(a->ref.size, i) != cmb_chunk_size(b->ref.size, i))
+        return false;
+    return memcmp(a->list.names + i * name, b->list.names + i * name, name) == 0;
+}
+
+const cmb_chunk_list *cmb_value_reader_list(const cmb_value_reader *reader, uint32_t *out_size)
+{
+    *out_size = reader->ref.size;
+    return &reader->list;
+}
+
 void cmb_value_reader_close(cmb_value_reader *reader)
 {
     if (!reader)

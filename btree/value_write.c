@@ -2,6 +2,8 @@
 /* Writing out-of-line values: chunks as they fill, the list of them at the end. */
 #include "btree/value_private.h"
 
+#include <assert.h>
+
 #define BUFFER_MIN 65536u
 
 int cmb_chunk_list_reserve(const cmb_tree *tree, cmb_chunk_list *list, uint32_t capacity)
@@ -209,6 +211,36 @@ int cmb_value_writer_add(cmb_value_writer *writer, const void *data, size_t size
     if (size > CMB_VALUE_MAX - w->size)
         return w->error = cmb_fail(CMB_ETOOBIG, "a value of more than %u bytes", CMB_VALUE_MAX);
     w->error = add(w, data, size);
+    w->size += size;
+    return w->error;
+}
+
+static int adopt(cmb_value_writer *w, const cmb_chunk_list *from, uint32_t i)
+{
+    size_t name = cmb_name_size(w->tree->hash);
+    int error = 0;
+    if (w->list.count == w->list.capacity)
+        error = cmb_chunk_list_reserve(w->tree, &w->list, w->list.capacity ? w->list.capacity * 2 : 4);
+    if (error)
+        return error;
+    memcpy(w->list.names + w->list.count * name, from->names + i * name, name);
+    w->list.addrs[w->list.count++] = from->addrs[i];
+    return 0;
+}
+
+int cmb_value_writer_adopt(cmb_value_writer *writer, const cmb_value_reader *from, uint32_t i, uint32_t size)
+{
+    cmb_value_writer *w = writer;
+    uint32_t whole;
+    const cmb_chunk_list *list = cmb_value_reader_list(from, &whole);
+    assert(w->size % CMB_CHUNK_SIZE == 0);
+    if (w->error)
+        return w->error;
+    if (list->count < 2 || i >= list->count || cmb_chunk_size(whole, i) != size)
+        return cmb_fail(CMB_EINVAL, "a value of %u bytes has no chunk %u of %u bytes to give", (unsigned)whole, (unsigned)i, (unsigned)size);
+    if (size > CMB_VALUE_MAX - w->size)
+        return w->error = cmb_fail(CMB_ETOOBIG, "a value of more than %u bytes", CMB_VALUE_MAX);
+    w->error = adopt(w, list, i);
     w->size += size;
     return w->error;
 }

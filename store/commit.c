@@ -347,6 +347,8 @@ int cmb_commit_load(cmb_store *store, const cmb_commit_at *at, cmb_commit_record
 {
     char hex[2 * CMB_NAME_MAX + 1];
     cmb_name_hex(&at->id, hex);
+    if (cmb_commit_is_absent(at))
+        return cmb_fail(CMB_ENOTFOUND, "commit %s is not in this image: its history is shallow and ends above it", hex);
     if (at->length < CMB_RECORD_HEADER + 4 || at->length > CMB_RECORD_MAX)
         return cmb_fail(CMB_ECORRUPT, "commit %s: a record of %u bytes", hex, at->length);
     uint8_t *record = cmb_alloc(&store->alloc, at->length);
@@ -426,7 +428,7 @@ int cmb_log_first_parents(cmb_store *store, const char *rev, int (*fn)(void *ctx
         error = cmb_commit_load(store, &at, &r);
         if (error)
             break;
-        more = r->commit.parent_count > 0;
+        more = r->commit.parent_count > 0 && !cmb_commit_is_absent(&r->parents[0]);
         if (more)
             at = r->parents[0];
         if (fn(ctx, &r->commit))

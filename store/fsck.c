@@ -101,6 +101,8 @@ static int check_parents(fsck *f, const char *where, const cmb_commit_record *re
 {
     for (size_t i = 0; i < record->commit.parent_count; i++) {
         cmb_commit_at at;
+        if (cmb_commit_is_absent(&record->parents[i]))
+            continue;
         int error = cmb_commit_find(f->store, &record->commit.parents[i], &at);
         if (!error && at.addr >= record->at.addr)
             error = cmb_fail(CMB_ECORRUPT, "a parent at %llu lies above its child at %llu", (unsigned long long)at.addr,

@@ -23,6 +23,8 @@ typedef struct cmb_commit_at {
     uint64_t addr;
     uint32_t length; /* bytes of the COMMIT record, header included */
 } cmb_commit_at;
+/* A parent that is known by id, but not in this image: the history is shallow and ends above it. */
+static inline bool cmb_commit_is_absent(const cmb_commit_at *at) { return at->id.size && !at->length; }
 
 /*
  * What a ref stands on. `root` is always the content; `working` says that it is not the content of

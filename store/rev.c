@@ -94,7 +94,7 @@ static int step_down(cmb_store *store, const char *rev, uint32_t n, cmb_resolved
         int error = cmb_commit_load(store, &at, &r);
         if (error)
             return error;
-        bool more = r->commit.parent_count > 0;
+        bool more = r->commit.parent_count > 0 && !cmb_commit_is_absent(&r->parents[0]);
         if (more)
             at = r->parents[0];
         cmb_commit_free(&r->commit);

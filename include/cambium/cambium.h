@@ -10,6 +10,7 @@
 #include <cambium/inspect.h>
 #include <cambium/merge.h>
 #include <cambium/store.h>
+#include <cambium/sync.h>
 #include <cambium/tag.h>
 #include <cambium/types.h>
 #include <cambium/watch.h>
