@@ -33,12 +33,12 @@ static void set_value(cmb_change_value *v, const cmb_found *found)
 static int pass_on(void *ctx, const cmb_tree_change *c)
 {
     const diff *d = ctx;
-    change change = {.store = d->store, .before = c->before, .after = c->after};
-    change.face.kind = !c->before ? CMB_CHANGE_ADDED : !c->after ? CMB_CHANGE_DELETED : CMB_CHANGE_MODIFIED;
-    change.face.key = c->key;
-    set_value(&change.face.before, c->before);
-    set_value(&change.face.after, c->after);
-    return d->fn(d->ctx, &change.face) ? 1 : 0;
+    change full = {.store = d->store, .before = c->before, .after = c->after};
+    full.face.kind = !c->before ? CMB_CHANGE_ADDED : !c->after ? CMB_CHANGE_DELETED : CMB_CHANGE_MODIFIED;
+    full.face.key = c->key;
+    set_value(&full.face.before, c->before);
+    set_value(&full.face.after, c->after);
+    return d->fn(d->ctx, &full.face) ? 1 : 0;
 }
 
 int cmb_diff(const cmb_snapshot *before, const cmb_snapshot *after, const cmb_range *range, cmb_change_fn fn, void *ctx)

@@ -105,8 +105,8 @@ modes_of_git_images_belong_to_their_paths() {
     cambium put a.cmb "$(_mode new)" 100755 --hex
     cambium del a.cmb "$(_mode run)" --hex
     expect 0 cambium diff a.cmb main~1 main --name-status
-    out_is 'T	link' 'A	new'
-    expect 0 cambium diff a.cmb main~1 main
+    out_is 'T	link' 'A	new' 'M	run'
+    expect 0 cambium diff a.cmb main~1 main --to r
     out_is '-link	1	(mode 100644)' '+link	2	(mode 120000)' '+new	1	(mode 100755)'
     expect 0 cambium diff a.cmb main~2 main~1 --name-status
     out_is 'M	run'
