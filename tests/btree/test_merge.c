@@ -196,6 +196,7 @@ static void the_merge_of_any_histories_is_a_fresh_build_of_the_merged_pairs(void
     }
     wide_keys = false;
     printf("%llu subtrees adopted\n", (unsigned long long)adopted);
+    assert_true(adopted > 0);
 }
 
 static void trees_without_a_common_past_are_merged_over_any_base(void **state)
@@ -300,6 +301,144 @@ static void everything_deleted_leaves_the_empty_tree(void **state)
     bed_close(&b);
 }
 
+/* ---- what it writes ---- */
+
+/* Both ways round: a row of theirs is taken over, one of ours stays. */
+static void a_long_row_on_one_side_costs_its_two_ends(void **state)
+{
+    enum { ENTRIES = 20000, ROW = 100000 };
+    bed b;
+    bed_open(&b, 512);
+    model m[SIDES] = {0};
+    cmb_noderef root[SIDES];
+    for (unsigned k = 0; k < SIDES; k++)
+        fill_range(&m[k], 0, ENTRIES, "value");
+    load(&b, &m[BASE], &root[BASE]);
+    cmb_edit *edit = malloc(ROW * sizeof(*edit));
+    for (unsigned i = 0; i < ROW; i++)
+        edit[i] = put_edit(text_bytes("%08u+%06u", ENTRIES / 2, i), text_bytes("new"));
+    model_apply(&m[THEIRS], edit, ROW);
+    load(&b, &m[THEIRS], &root[THEIRS]);
+    fill_range(&m[OURS], 100, 101, "ours");
+    load(&b, &m[OURS], &root[OURS]);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        cmb_merge_stats stats = check_merge(&b, root, m, NULL, NULL);
+        unsigned levels = root[turn ? OURS : THEIRS].level + 1u;
+        printf("%u levels: %llu nodes read, %llu written, %llu adopted\n", levels, (unsigned long long)stats.nodes_read,
+               (unsigned long long)stats.nodes_written, (unsigned long long)stats.adopted);
+        assert_true(stats.nodes_written <= 3 * levels);
+        assert_true(stats.nodes_read <= 16 * levels);
+        assert_true(stats.adopted > 0);
+        cmb_noderef swap = root[OURS];
+        model swap_model = m[OURS];
+        root[OURS] = root[THEIRS];
+        m[OURS] = m[THEIRS];
+        root[THEIRS] = swap;
+        m[THEIRS] = swap_model;
+    }
+    edits_free(edit, ROW);
+    for (unsigned k = 0; k < SIDES; k++)
+        model_clear(&m[k]);
+    bed_close(&b);
+}
+
+static void changes_in_leaves_of_their_own_write_no_leaf(void **state)
+{
+    enum { ENTRIES = 20000, CHANGES = 50 };
+    bed b;
+    bed_open(&b, 1024);
+    model m[SIDES] = {0};
+    cmb_noderef root[SIDES];
+    for (unsigned k = 0; k < SIDES; k++) {
+        fill_range(&m[k], 0, ENTRIES, "value");
+        for (unsigned i = 0; k != BASE && i < CHANGES; i++) /* by turns */
+            fill_range(&m[k], ENTRIES / CHANGES * i + 150 * k, ENTRIES / CHANGES * i + 150 * k + 1, "VALUE");
+        load(&b, &m[k], &root[k]);
+    }
+    cmb_merge_stats stats = check_merge(&b, root, m, NULL, NULL);
+    printf("%llu nodes read, %llu written, %llu adopted\n", (unsigned long long)stats.nodes_read, (unsigned long long)stats.nodes_written,
+           (unsigned long long)stats.adopted);
+    assert_true(stats.nodes_written <= CHANGES / 2);
+    assert_true(stats.adopted >= CHANGES);
+    for (unsigned k = 0; k < SIDES; k++)
+        model_clear(&m[k]);
+    bed_close(&b);
+}
+
+static void edits_within_a_window_of_what_is_taken_over_are_decided_anew(void **state)
+{
+    enum { ENTRIES = 300, AT = 150, ROW = 70 };
+    bed b;
+    bed_open(&b, 256);
+    model m[SIDES] = {0};
+    cmb_noderef root[SIDES];
+    for (unsigned k = 0; k < SIDES; k += 2)
+        fill_range(&m[k], 0, ENTRIES, "value");
+    for (unsigned gone = 0; gone < 2; gone++) { /* a row of theirs, then a gap of theirs */
+        for (unsigned i = 0; i < ROW && !gone; i++) {
+            cmb_edit e = put_edit(text_bytes("%08u+%04u", AT, i), text_bytes("new"));
+            model_apply(&m[THEIRS], &e, 1);
+            pair_free(&e);
+        }
+        if (gone) {
+            model_clear(&m[THEIRS]);
+            fill_range(&m[THEIRS], 0, ENTRIES, "value");
+            remove_range(&m[THEIRS], AT - ROW / 2, AT + ROW / 2);
+        }
+        load(&b, &m[BASE], &root[BASE]);
+        load(&b, &m[THEIRS], &root[THEIRS]);
+        for (unsigned at = AT - 60; at < AT + 60; at++)
+            for (unsigned kind = 0; kind < 3; kind++) { /* another value, a key more, a key less */
+                m[OURS] = model_copy(&m[BASE]);
+                root[OURS] = root[BASE];
+                cmb_edit e = put_edit(text_bytes(kind == 1 ? "%08u+0033x" : "%08u", at), text_bytes("a longer value of ours"));
+                if (kind == 2)
+                    e.kind = CMB_EDIT_DELETE;
+                apply(&b, &root[OURS], &e, 1, NULL);
+                model_apply(&m[OURS], &e, 1);
+                check_merge(&b, root, m, NULL, NULL);
+                pair_free(&e);
+                model_clear(&m[OURS]);
+            }
+    }
+    model_clear(&m[BASE]);
+    model_clear(&m[THEIRS]);
+    bed_close(&b);
+}
+
+static void mined_keys_are_merged_into_a_fresh_build(void **state)
+{
+    static const struct {
+        unsigned n, rounds;
+        bool falling;
+    } mines[] = {{500, 1, false}, {500, 1, true}, {36, 2, false}, {24, 4, false}};
+    bed b;
+    bed_open(&b, 256);
+    for (unsigned i = 0; i < CMB_COUNTOF(mines); i++) {
+        model m[SIDES] = {0};
+        cmb_noderef root[SIDES];
+        m[BASE].pair = malloc(mines[i].n * sizeof(cmb_edit));
+        for (; m[BASE].n < mines[i].n; m[BASE].n++)
+            m[BASE].pair[m[BASE].n] = put_edit(mined_key(0, (unsigned)m[BASE].n, mines[i].n, mines[i].rounds, mines[i].falling),
+                                               text_bytes("%032zu", m[BASE].n));
+        load(&b, &m[BASE], &root[BASE]);
+        for (unsigned round = 0; round < 30; round++) {
+            for (unsigned k = OURS; k < SIDES; k++) {
+                m[k] = model_copy(&m[BASE]);
+                root[k] = root[BASE];
+                some_edits(&b, &root[k], &m[k], 12);
+                if (below(2))
+                    a_gap(&b, &root[k], &m[k]);
+            }
+            check_merge(&b, root, m, NULL, NULL);
+            model_clear(&m[OURS]);
+            model_clear(&m[THEIRS]);
+        }
+        model_clear(&m[BASE]);
+    }
+    bed_close(&b);
+}
+
 /* ---- clashes ---- */
 
 static void changes_that_are_alike_do_not_clash(void **state)
@@ -351,6 +490,71 @@ static void a_callback_that_fails_stops_the_merge(void **state)
     bed_close(&b);
 }
 
+/* ---- what goes wrong ---- */
+
+static int take_theirs(void *ctx, const cmb_tree_clash *clash, cmb_edit *out_edit)
+{
+    return CMB_CLASH_THEIRS;
+}
+
+static void a_refused_allocation_is_a_clean_error(void **state)
+{
+    bed b;
+    bed_open(&b, 256);
+    model m[SIDES] = {0};
+    cmb_noderef root[SIDES];
+    for (unsigned k = 0; k < SIDES; k++) {
+        fill(&m[k], 200, 256);
+        load(&b, &m[k], &root[k]);
+    }
+    miser bad = {.base = b.tree.alloc};
+    cmb_allocator honest = b.tree.alloc;
+    unsigned refused = 0;
+    for (long grant = 0;; grant++) {
+        cmb_noderef out = {.addr = 77};
+        cmb_appender *app = bed_begin(&b);
+        b.tree.alloc = miser_of(&bad, grant);
+        int error = cmb_tree_merge(&b.tree, &root[BASE], &root[OURS], &root[THEIRS], app, take_theirs, NULL, &out, NULL);
+        b.tree.alloc = honest;
+        assert_int_equal(bad.in_use, 0);
+        cmb_append_abort(app);
+        if (!error)
+            break;
+        assert_int_equal(error, CMB_ENOMEM);
+        assert_int_equal(out.addr, 77);
+        refused++;
+    }
+    assert_true(refused > 20);
+    for (unsigned k = 0; k < SIDES; k++)
+        model_clear(&m[k]);
+    bed_close(&b);
+}
+
+static void trees_of_another_shape_do_no_harm(void **state)
+{
+    bed b;
+    bed_open(&b, 512);
+    model m[SIDES] = {0};
+    cmb_noderef root[SIDES];
+    for (unsigned k = 0; k < SIDES; k++) {
+        fill(&m[k], 1000, 512);
+        b.tree.seed = k; /* of three images, as it were */
+        load(&b, &m[k], &root[k]);
+    }
+    for (unsigned i = 0; i < 30; i++) {
+        cmb_noderef out;
+        b.tree.seed = i % 4;
+        b.tree.target = 256 << (i % 5);
+        cmb_appender *app = bed_begin(&b);
+        int error = cmb_tree_merge(&b.tree, &root[i % 3], &root[(i + 1) % 3], &root[(i + 2) % 3], app, take_theirs, NULL, &out, NULL);
+        assert_true(error == 0 || error == CMB_ECORRUPT);
+        cmb_append_abort(app);
+    }
+    for (unsigned k = 0; k < SIDES; k++)
+        model_clear(&m[k]);
+    bed_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,8 +562,14 @@ int main(void)
         cmocka_unit_test(trees_without_a_common_past_are_merged_over_any_base),
         cmocka_unit_test(sides_that_are_equal_are_taken_as_they_are),
         cmocka_unit_test(everything_deleted_leaves_the_empty_tree),
+        cmocka_unit_test(a_long_row_on_one_side_costs_its_two_ends),
+        cmocka_unit_test(changes_in_leaves_of_their_own_write_no_leaf),
+        cmocka_unit_test(edits_within_a_window_of_what_is_taken_over_are_decided_anew),
+        cmocka_unit_test(mined_keys_are_merged_into_a_fresh_build),
         cmocka_unit_test(changes_that_are_alike_do_not_clash),
         cmocka_unit_test(a_callback_that_fails_stops_the_merge),
+        cmocka_unit_test(a_refused_allocation_is_a_clean_error),
+        cmocka_unit_test(trees_of_another_shape_do_no_harm),
     };
     rng_state = env_number("CMB_SEED", 20240702);
     cmocka_set_test_filter(getenv("CMB_TEST")); /* a pattern with * and ?; none: all */
