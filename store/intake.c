@@ -22,6 +22,7 @@ struct cmb_intake {
     cmb_appender *stream;
     cmb_buffer *commits; /* those of the stream: id -> packed place */
     size_t commit_count;
+    size_t tag_count;    /* tag objects in the stream */
     cmb_buffer *names;   /* full name of a ref -> u32, its wish */
     wish *wishes;
     size_t wish_count, wish_capacity;
@@ -172,22 +173,49 @@ static int obtain_wish(cmb_intake *in, const char *name, wish **out_wish)
     return 0;
 }
 
-int cmb_intake_ref(cmb_intake *in, const char *full_name, const cmb_name *expected, const cmb_commit_at *at,
-                   cmb_reflog_reason reason)
+/* state NULL: the ref is to be deleted. */
+static int set_wish(cmb_intake *in, const char *full_name, const cmb_name *expected, const cmb_state *state, cmb_reflog_reason reason)
 {
-    wish *w, new = {.reason = reason, .exists = at != NULL, .expects = expected != NULL};
-    int error = check_name(full_name);
-    if (!error && at)
-        error = cmb_commit_state(in->store, at, &new.state);
-    if (!error)
-        error = obtain_wish(in, full_name, &w);
+    wish *w, new = {.reason = reason, .exists = state != NULL, .expects = expected != NULL};
+    int error = obtain_wish(in, full_name, &w);
     if (error)
         return error;
     new.ref = w->ref;
+    if (state)
+        new.state = *state;
     if (expected)
         new.expected = *expected;
     *w = new;
     return 0;
+}
+
+int cmb_intake_ref(cmb_intake *in, const char *full_name, const cmb_name *expected, const cmb_commit_at *at,
+                   cmb_reflog_reason reason)
+{
+    cmb_state state;
+    int error = check_name(full_name);
+    if (!error && at)
+        error = cmb_commit_state(in->store, at, &state);
+    return error ? error : set_wish(in, full_name, expected, at ? &state : NULL, reason);
+}
+
+int cmb_intake_tag(cmb_intake *in, const cmb_tag_draft *draft, cmb_commit_at *out_at)
+{
+    int error = cmb_tag_append(in->store, cmb_intake_appender(in), draft, out_at);
+    if (error)
+        return cmb_store_note(in->store, error);
+    in->tag_count++;
+    return 0;
+}
+
+int cmb_intake_tag_ref(cmb_intake *in, const char *full_name, const cmb_name *expected, const cmb_commit_at *tag,
+                       cmb_reflog_reason reason)
+{
+    cmb_state state;
+    int error = check_name(full_name);
+    if (!error)
+        error = cmb_tag_state(in->store, tag, &state);
+    return error ? error : set_wish(in, full_name, expected, &state, reason);
 }
 
 /* Everybody who locks several refs does so in the order of their names. */
@@ -251,13 +279,15 @@ static int prepare(cmb_intake *in, cmb_index_batch *out_batch)
     int error = cmb_buffer_seal(in->commits);
     if (error)
         return error;
-    if (!in->commit_count) { /* what the stream holds then is of no use */
+    if (!in->commit_count && !in->tag_count) { /* what the stream holds then is of no use */
         cmb_append_abort(in->stream);
         in->stream = NULL;
         return is_small(in) ? 0 : cmb_store_note(store, cmb_log_stream(store->log, &in->stream));
     }
     if (is_small(in))
         return cmb_store_note(store, cmb_stream_finish(in->stream));
+    if (!in->commit_count)
+        return 0;
     return cmb_store_note(store, cmb_index_batch_apply(store, in->stream, in->commits, out_batch));
 }
 

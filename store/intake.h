@@ -16,6 +16,7 @@
 #define CMB_STORE_INTAKE_H
 
 #include "store/internal.h"
+#include "store/tag.h"
 
 typedef struct cmb_intake cmb_intake;
 
@@ -33,6 +34,10 @@ int cmb_intake_commit(cmb_intake *intake, const cmb_commit_draft *draft, cmb_com
  * with no working state above; a commit id of size 0 for a ref that must not exist or stand on nothing at all, as a new image's "main";
  * NULL: wherever. A later call for the same ref replaces the earlier. CMB_EINVAL: no name for a ref. */
 int cmb_intake_ref(cmb_intake *intake, const char *full_name, const cmb_name *expected, const cmb_commit_at *at, cmb_reflog_reason reason);
+/* Writes a tag object (tag.h), whose target is in the image or the intake. CMB_EINVAL: too much in it. */
+int cmb_intake_tag(cmb_intake *intake, const cmb_tag_draft *draft, cmb_commit_at *out_at);
+/* As cmb_intake_ref, for a tag that is to stand on this tag object. expected: a commit, as there. */
+int cmb_intake_tag_ref(cmb_intake *intake, const char *full_name, const cmb_name *expected, const cmb_commit_at *tag, cmb_reflog_reason reason);
 /* Everything visible and durable in one unit; nothing is written if nothing changes. Waits for the writing transactions of the branches
  * that move. CMB_ECONFLICT: a ref stands elsewhere than expected; CMB_EBUSY: this thread has a transaction on one; then, and after
  * CMB_ENOSPC and CMB_ENOMEM, nothing has changed. The intake is over in any case. */

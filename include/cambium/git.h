@@ -12,10 +12,10 @@
  *                           Paths cannot hold a zero byte, so no path is taken for a side entry.
  *   commit                  author and message of the commit, time of the committer; headers "git.…" hold what else is
  *                           needed to make the very same commit again (docs/format.md, "Git images")
- *   refs/heads/NAME         branch NAME; if NAME is "HEAD" or itself begins with "refs/", branch "refs/heads/NAME"
+ *   refs/heads/NAME         branch NAME; if NAME is "HEAD" or begins with "refs/" or "worktrees/", branch "refs/heads/NAME"
  *   refs/tags/NAME          tag NAME
  *   refs/…                  any other: a branch of the full name, as "refs/notes/commits"
- *   HEAD                    (where it is detached) branch "HEAD"
+ *   HEAD, worktrees/…       (detached heads) branches of the same names
  */
 #ifndef CAMBIUM_GIT_H
 #define CAMBIUM_GIT_H
