@@ -390,8 +390,7 @@ int cmb_commit_state(cmb_store *store, const cmb_commit_at *at, cmb_state *out_s
 
 /* ---- the public face ---- */
 
-/* The permanent commit that a REV names. */
-static int resolve_commit(cmb_store *store, const char *rev, bool or_below, cmb_commit_at *out_at)
+int cmb_commit_resolve(cmb_store *store, const char *rev, bool or_below, cmb_commit_at *out_at)
 {
     cmb_resolved r;
     int error = cmb_rev_resolve(store, rev, &r);
@@ -411,7 +410,7 @@ int cmb_commit_read(cmb_store *store, const char *rev, cmb_commit **out_commit)
 {
     cmb_commit_at at;
     cmb_commit_record *r;
-    int error = resolve_commit(store, rev, false, &at);
+    int error = cmb_commit_resolve(store, rev, false, &at);
     if (!error)
         error = cmb_commit_load(store, &at, &r);
     if (!error)
@@ -422,7 +421,7 @@ int cmb_commit_read(cmb_store *store, const char *rev, cmb_commit **out_commit)
 int cmb_log_first_parents(cmb_store *store, const char *rev, int (*fn)(void *ctx, const cmb_commit *commit), void *ctx)
 {
     cmb_commit_at at;
-    int error = resolve_commit(store, rev, true, &at);
+    int error = cmb_commit_resolve(store, rev, true, &at);
     for (bool more = true; !error && more;) {
         cmb_commit_record *r;
         error = cmb_commit_load(store, &at, &r);

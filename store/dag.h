@@ -24,7 +24,7 @@ typedef struct cmb_dagnode {
     uint32_t parent_count;
     uint32_t uses;                /* holds, and children that are alive */
     uint32_t marks;               /* the walk's own, 0 at first */
-    uint32_t pending;             /* the walk's own, 0 at first */
+    uint32_t pending, follow;     /* the walk's own, 0 at first */
     uint64_t generation;
     int64_t time;
     cmb_noderef root;

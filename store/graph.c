@@ -75,6 +75,8 @@ int cmb_graph_is_ancestor(cmb_store *store, const cmb_commit_at *ancestor, const
     if (!error && from->generation > s.target->generation)
         error = enqueue(&s, from);
     if (!error)
+        cmb_dag_release(&s.dag, from);
+    if (!error)
         error = search_down(&s, out_yes);
     cmb_dagqueue_destroy(&s.queue);
     cmb_dag_destroy(&s.dag);
@@ -160,7 +162,11 @@ static int paint_tip(painting *p, const cmb_commit_at *at, uint32_t mark)
     int error = cmb_dag_hold(&p->dag, at, &n);
     if (!error)
         error = cmb_dag_read(&p->dag, n);
-    return error ? error : paint(p, n, mark);
+    if (!error)
+        error = paint(p, n, mark);
+    if (!error)
+        cmb_dag_release(&p->dag, n);
+    return error;
 }
 
 /* The array exactly as long as what is in it. */

@@ -277,6 +277,8 @@ typedef struct cmb_resolved {
     char ref[CMB_REF_FULL_SIZE];       /* full name if a working state is meant: the ref that holds it; else "" */
 } cmb_resolved;
 int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out);
+/* The permanent commit that a REV names, or_below: or is a working state above (else CMB_EWORKING). CMB_ENOTFOUND: it has none. (commit.c) */
+int cmb_commit_resolve(cmb_store *store, const char *rev, bool or_below, cmb_commit_at *out_at);
 
 /* ---- watches (store/watch.h) ---- */
 

@@ -7,6 +7,7 @@
 #include <cambium/diff.h>
 #include <cambium/error.h>
 #include <cambium/git.h>
+#include <cambium/history.h>
 #include <cambium/inspect.h>
 #include <cambium/merge.h>
 #include <cambium/store.h>
