@@ -197,6 +197,22 @@ int cmb_nodes_get(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin)
     return error;
 }
 
+bool cmb_nodes_resident(cmb_nodes *nodes, uint64_t addr, unsigned level, cmb_pin *pin)
+{
+    void *frame = NULL;
+    const uint8_t *record = find(nodes, addr, &frame);
+    if (CMB_UNLIKELY(!record || record[22] != level)) {
+        if (frame)
+            cmb_pool_unpin(frame);
+        return false;
+    }
+    cmb_prefetch_node(record);
+    drop(pin);
+    pin->record = record;
+    pin->frame = frame;
+    return true;
+}
+
 int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pin *pin)
 {
     assert(parent->level > 0 && i < parent->count);
@@ -217,9 +233,8 @@ int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pi
     return visit(nodes, &ref, pin);
 }
 
-void cmb_nodes_prefetch(cmb_nodes *nodes, const cmb_node *parent, uint32_t i)
+void cmb_nodes_prefetch_at(cmb_nodes *nodes, uint64_t addr)
 {
-    uint64_t addr = cmb_node_child_addr(parent, i);
     if (nodes->map)
         cmb_map_prefetch(nodes->map, addr);
     else

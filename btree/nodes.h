@@ -50,8 +50,14 @@ void cmb_nodes_remapped(cmb_nodes *nodes, uint64_t segment);
 int cmb_nodes_get(cmb_nodes *nodes, const cmb_noderef *ref, cmb_pin *pin);
 /* The i-th child of an internal node: the hot path, which reads the reference only if it has to verify. */
 int cmb_nodes_child(cmb_nodes *nodes, const cmb_node *parent, uint32_t i, cmb_pin *pin);
-/* Hints that this child is wanted soon: prefetches memory, or starts nothing. Never fails. */
-void cmb_nodes_prefetch(cmb_nodes *nodes, const cmb_node *parent, uint32_t i);
+/* The same for who knows the address already: the child if it is resident, else false and nothing has changed; parent may be what the pin holds. */
+bool cmb_nodes_resident(cmb_nodes *nodes, uint64_t addr, unsigned level, cmb_pin *pin);
+/* Hints that a child, or the node at this address, is wanted soon: prefetches memory, or starts nothing. Never fails. */
+void cmb_nodes_prefetch_at(cmb_nodes *nodes, uint64_t addr);
+static inline void cmb_nodes_prefetch(cmb_nodes *nodes, const cmb_node *parent, uint32_t i)
+{
+    cmb_nodes_prefetch_at(nodes, cmb_node_child_addr(parent, i));
+}
 /* Pool: reads up to n missing nodes with all reads in flight together; afterwards get finds them. Map: advises. Errors surface at get. */
 void cmb_nodes_fetch_many(cmb_nodes *nodes, const cmb_noderef *refs, size_t n);
 void cmb_pin_release(cmb_nodes *nodes, cmb_pin *pin); /* keeps the copy buffer */
