@@ -208,6 +208,41 @@ static void mined_keys_on_either_side_of_a_seam_give_a_fresh_build(void **state)
     bed_close(&b);
 }
 
+/* Such nodes are read into copies, whose memory is used again: nothing may be left in it. */
+static void nodes_that_are_queued_and_not_written_yet_are_spliced(void **state)
+{
+    enum { ROUNDS = 30 };
+    bed b;
+    bed_open(&b, 1024);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        model m[2] = {0};
+        cmb_noderef root[2];
+        fill(&m[0], 600, 1024);
+        load(&b, &m[0], &root[0]);
+        m[1] = model_copy(&m[0]);
+        root[1] = root[0];
+        for (unsigned k = 0; k < 2; k++) { /* every node of both */
+            for (size_t i = 0; i < m[k].n; i++) {
+                pair_free(&m[k].pair[i]);
+                m[k].pair[i] = put_edit(text_bytes("%05zu", i), text_bytes("%0*u", 1 + (int)below(100), below(1000)));
+            }
+            edits e = {.source = {&edits_ops}, .edit = m[k].pair, .n = m[k].n};
+            uint64_t seq;
+            cmb_tree_empty(&b.tree, &root[k]);
+            cmb_appender *app = bed_begin(&b);
+            OK(cmb_tree_apply(&b.tree, &root[k], &e.source, app, &root[k], NULL));
+            OK(cmb_log_publish(app, "edit", 4, &seq));
+        }
+        check_pair(&b, root, m, 1);
+        model_clear(&m[0]);
+        model_clear(&m[1]);
+    }
+    cmb_nodes_stats stats;
+    cmb_nodes_get_stats(b.tree.nodes, &stats);
+    assert_true(stats.copied > ROUNDS);
+    bed_close(&b);
+}
+
 /* ---- what goes wrong ---- */
 
 static void a_switch_out_of_order_is_refused(void **state)
@@ -315,6 +350,7 @@ int main(void)
         cmocka_unit_test(ranges_of_two_trees_and_edits_give_a_fresh_build),
         cmocka_unit_test(edits_and_seams_at_any_distance_give_a_fresh_build),
         cmocka_unit_test(mined_keys_on_either_side_of_a_seam_give_a_fresh_build),
+        cmocka_unit_test(nodes_that_are_queued_and_not_written_yet_are_spliced),
         cmocka_unit_test(a_switch_out_of_order_is_refused),
         cmocka_unit_test(a_refused_allocation_is_a_clean_error),
         cmocka_unit_test(trees_of_another_shape_do_no_harm),
