@@ -10,6 +10,7 @@
 #include <cambium/history.h>
 #include <cambium/inspect.h>
 #include <cambium/merge.h>
+#include <cambium/path.h>
 #include <cambium/store.h>
 #include <cambium/sync.h>
 #include <cambium/tag.h>
