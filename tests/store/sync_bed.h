@@ -63,7 +63,8 @@ static inline int file_write(void *ctx, const void *data, size_t size)
         f->data = realloc(f->data, f->capacity);
         assert_non_null(f->data);
     }
-    memcpy(f->data + f->size, data, size);
+    if (size)
+        memcpy(f->data + f->size, data, size);
     f->size += size;
     return 0;
 }
