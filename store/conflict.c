@@ -108,6 +108,11 @@ cmb_txn *cmb_merging_txn(cmb_merging *m)
     return m->txn;
 }
 
+int cmb_merging_lost(void)
+{
+    return cmb_fail(CMB_EINVAL, "the merge failed when it was to be finished");
+}
+
 static int look_up(cmb_merging *m, const cmb_conflict_key *k)
 {
     m->clash.key = (cmb_bytes){k->bytes, k->size};
@@ -166,6 +171,8 @@ static int apply(cmb_merging *m, const cmb_conflict_key *k, cmb_answer answer, c
 int cmb_merging_resolve(cmb_merging *m, cmb_bytes key, cmb_answer answer, cmb_bytes value)
 {
     cmb_conflict_key *k = find(&m->conflicts, key);
+    if (!m->txn)
+        return cmb_merging_lost();
     if (!k)
         return cmb_fail(CMB_ENOTFOUND, "the key is not in conflict");
     int error = apply(m, k, answer, value);

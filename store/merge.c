@@ -346,12 +346,14 @@ int cmb_merging_finish(cmb_merging *m, const cmb_commit_info *info, cmb_rev *out
 {
     size_t left = cmb_merging_unresolved(m);
     int error = check_info(info);
+    if (!error && !m->txn)
+        error = cmb_merging_lost();
     if (error)
         return error;
     if (left)
         return cmb_fail(CMB_EINVAL, "%zu of %zu conflicts are not resolved", left, m->conflicts.count);
     error = land(m, info, out_rev);
-    if (!m->txn)
+    if (!error)
         destroy(m);
     return error;
 }

@@ -126,5 +126,7 @@ cmb_edit cmb_clash_edit(const cmb_clash *clash, cmb_clash_side side);
 
 int cmb_conflicts_add(cmb_merging *m, cmb_bytes key);
 void cmb_conflicts_destroy(cmb_merging *m);
+/* The answer of a merge whose transaction is gone. */
+int cmb_merging_lost(void);
 
 #endif

@@ -187,12 +187,12 @@ CMB_API int cmb_merging_conflict(cmb_merging *merging, size_t i, cmb_clash **out
 /** What becomes of a key in conflict: any answer but CONFLICT; a later one counts. `value` (copied) with VALUE only. CMB_ENOTFOUND: it is not in conflict. */
 CMB_API int cmb_merging_resolve(cmb_merging *merging, cmb_bytes key, cmb_answer answer, cmb_bytes value);
 /** The merged content so far, keys in conflict standing as on either side: to be read, and to be written (values as streams, say): what is written becomes part of the
- *  merge. Not to be committed or aborted; cursors over it have to be closed before the merge is finished. */
+ *  merge. NULL after cmb_merging_finish failed for good. Not to be committed or aborted; cursors over it have to be closed before the merge is finished. */
 CMB_API cmb_txn *cmb_merging_txn(cmb_merging *merging);
 /**
- * All conflicts are resolved (else CMB_EINVAL): makes the commit that the merge would have made. info as before. CMB_ECONFLICT: the branch has moved
- * meanwhile; CMB_ENOTFOUND: it was deleted; CMB_EBUSY: this thread holds its writing turn. After these and CMB_EINVAL, CMB_ENOSPC, CMB_ENOMEM nothing
- * has changed and merging is still open; after success and any other error it is gone.
+ * All conflicts are resolved (else CMB_EINVAL): makes the commit that the merge would have made, and merging is gone. info as before. After an
+ * error it is still there, to be aborted, or to be finished after all where nothing was lost: CMB_EINVAL, CMB_ENOSPC, CMB_ENOMEM, CMB_ECONFLICT (the
+ * branch has moved meanwhile), CMB_ENOTFOUND (it was deleted), CMB_EBUSY (this thread holds its writing turn). After any other one it answers CMB_EINVAL.
  */
 CMB_API int cmb_merging_finish(cmb_merging *merging, const cmb_commit_info *info, cmb_rev *out_rev);
 CMB_API void cmb_merging_abort(cmb_merging *merging); /* NULL is allowed */

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+#include "io/base.h"
+#include "tools/commands.h"
+#include "tools/merging.h"
+
+enum { MAINLINE = MERGING_OWN };
+static const cli_option options[] = {
+    MERGING_OPTIONS,
+    [MAINLINE] = {0, "mainline", "N", "REV is a merge: what it changed against its N-th parent"},
+};
+
+static int revert(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info, cmb_merge_result *out_result)
+{
+    uint64_t mainline = 0;
+    cli_u64(c, MAINLINE, &mainline);
+    return cmb_revert(store, branch, cli_operand(c, 1), (unsigned)mainline, fn, NULL, info, out_result);
+}
+
+static int run(cli *c)
+{
+    uint64_t mainline = 1;
+    cmb_commit_info info = {.author = cli_author(c, MERGING_AUTHOR), .message = cli_value(c, MERGING_MESSAGE, NULL)};
+    if (!cli_u64(c, MAINLINE, &mainline))
+        return CLI_USAGE;
+    if (mainline < 1 || mainline > CMB_COMMIT_PARENTS_MAX)
+        return cli_usage(c, "--mainline: parents are numbered from 1");
+    return merging_run(c, &info, revert);
+}
+
+const cli_command cmd_revert = {
+    .name = "revert",
+    .summary = "undoes on a branch what one commit changed",
+    .synopsis = "revert IMAGE REV [KEY=HOW...] [-b INTO] [--mainline N] [--strategy NAME] [-m MSG] [-a NAME]\n"
+                "       [--rest HOW] [--hex] [--json]",
+    .details = "Makes a commit; the one that is undone stays in the history. What was changed again since is a conflict, as in merge.",
+    .examples = "cambium revert data.cmb main\n"
+                "cambium revert data.cmb main~3 greeting=ours\n"
+                "cambium revert data.cmb main~1 --mainline 1",
+    .options = options,
+    .option_count = CMB_COUNTOF(options),
+    .min_operands = 2,
+    .max_operands = -1,
+    .usage_status = CLI_USAGE,
+    .run = run,
+};
