@@ -151,7 +151,20 @@ int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draf
     return 0;
 }
 
-/* `parents` all have a lower generation than this. */
+/* The commit of this id that this unit made before, or that the index has; CMB_ENOTFOUND without a detail. */
+static int find_made(const cmb_unit *unit, const cmb_name *id, cmb_commit_at *out_at)
+{
+    uint8_t value[CMB_TABLE_VALUE_MAX];
+    size_t size;
+    cmb_bytes key = {id->bytes, id->size};
+    for (const cmb_pending *p = unit->edits; p; p = p->next)
+        if (p->table == CMB_TABLE_COMMITS && p->key_size == key.size && memcmp(p->bytes, key.data, key.size) == 0)
+            return cmb_commit_at_unpack(unit->store, key, (cmb_bytes){p->bytes + p->key_size, p->value_size}, out_at);
+    int error = cmb_table_get(unit->store, CMB_TABLE_COMMITS, key, value, &size);
+    return error ? error : cmb_commit_at_unpack(unit->store, key, (cmb_bytes){value, size}, out_at);
+}
+
+/* `parents` all have a lower generation than this. One id never lies in two places: merges of the same heads are the same commit. */
 static int commit_above(cmb_unit *unit, const cmb_commit_at *parents, size_t n, uint64_t generation, const cmb_noderef *root,
                         const cmb_commit_info *info, cmb_state *out_state)
 {
@@ -166,7 +179,15 @@ static int commit_above(cmb_unit *unit, const cmb_commit_at *parents, size_t n, 
                               .headers = info->headers,
                               .header_count = info->header_count};
     cmb_state state = {.commit_root = *root, .root = *root, .generation = generation};
-    int error = cmb_commit_append(store, unit->app, &draft, &state.commit);
+    cmb_name id;
+    int error = cmb_commit_name(store, &draft, &id);
+    if (!error)
+        error = find_made(unit, &id, &state.commit);
+    if (!error)
+        return cmb_commit_state(store, &state.commit, out_state);
+    if (error != CMB_ENOTFOUND)
+        return error;
+    error = cmb_commit_append(store, unit->app, &draft, &state.commit);
     if (!error)
         error = cmb_unit_index(unit, &state.commit);
     if (!error)

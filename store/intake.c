@@ -23,6 +23,7 @@ struct cmb_intake {
     cmb_buffer *commits; /* those of the stream: id -> packed place */
     size_t commit_count;
     size_t tag_count;    /* tag objects in the stream */
+    cmb_noderef index;   /* tree of the commit index that none of them is in */
     cmb_buffer *names;   /* full name of a ref -> u32, its wish */
     wish *wishes;
     size_t wish_count, wish_capacity;
@@ -64,6 +65,7 @@ int cmb_intake_open(cmb_store *store, cmb_intake **out_intake)
     if (!in)
         return CMB_ENOMEM;
     in->store = store;
+    cmb_table_root(store, CMB_TABLE_COMMITS, &in->index);
     error = cmb_buffer_create(&store->alloc, &in->commits);
     if (!error)
         error = cmb_buffer_create(&store->alloc, &in->names);
@@ -267,6 +269,77 @@ static int check_refs(cmb_intake *in, size_t *out_changes)
 
 /* ---- publishing ---- */
 
+static int made_elsewhere(cmb_bytes id)
+{
+    char hex[2 * CMB_NAME_MAX + 1];
+    cmb_name name = {.size = (uint8_t)id.size};
+    memcpy(name.bytes, id.data, id.size);
+    cmb_name_hex(&name, hex);
+    return cmb_fail(CMB_ECONFLICT, "commit %s came into the image by another way meanwhile", hex);
+}
+
+/* Is one of the edits about a commit of the stream? */
+static int check_edits(cmb_intake *in, cmb_buffer *edits)
+{
+    cmb_source *source;
+    cmb_edit edit, own;
+    int error = cmb_source_buffer(edits, &source);
+    if (error)
+        return error;
+    for (error = source->ops->first(source); !error; error = source->ops->next(source)) {
+        error = source->ops->current(source, &edit);
+        if (!error && cmb_buffer_find(in->commits, edit.key.data, edit.key.size, &own))
+            error = made_elsewhere(edit.key);
+        if (error)
+            break;
+    }
+    source->ops->close(source);
+    return error == CMB_ENOTFOUND ? 0 : error;
+}
+
+/* Is a commit of the stream in this tree? */
+static int check_tree(cmb_intake *in, const cmb_noderef *index)
+{
+    const cmb_tree *tree = &in->store->table_tree;
+    cmb_source *ids;
+    cmb_pin pin = {0};
+    int error = cmb_source_buffer(in->commits, &ids);
+    if (error)
+        return error;
+    for (error = ids->ops->first(ids); !error; error = ids->ops->next(ids)) {
+        cmb_edit edit;
+        cmb_found found;
+        error = ids->ops->current(ids, &edit);
+        if (error)
+            break;
+        error = cmb_tree_get(tree, index, edit.key.data, edit.key.size, &pin, &found);
+        if (error != CMB_ENOTFOUND) {
+            error = error ? error : made_elsewhere(edit.key);
+            break;
+        }
+    }
+    ids->ops->close(ids);
+    cmb_pin_destroy(in->store->nodes, &pin);
+    return error == CMB_ENOTFOUND ? 0 : error;
+}
+
+/* One id never lies in two places: has somebody else published one of these commits since they were looked for? */
+static int check_new(cmb_intake *in)
+{
+    cmb_buffer *edits;
+    cmb_noderef index;
+    int error = cmb_table_collect(in->store, CMB_TABLE_COMMITS, &edits, &index);
+    if (error)
+        return error;
+    error = check_edits(in, edits);
+    cmb_buffer_destroy(edits);
+    if (!error && !(index.addr == in->index.addr && cmb_name_equal(&index.name, &in->index.name)))
+        error = check_tree(in, &index);
+    if (!error)
+        in->index = index;
+    return error;
+}
+
 static bool is_small(const cmb_intake *in)
 {
     return in->commit_count <= SMALL_COMMITS && in->wish_count <= SMALL_REFS;
@@ -284,6 +357,9 @@ static int prepare(cmb_intake *in, cmb_index_batch *out_batch)
         in->stream = NULL;
         return is_small(in) ? 0 : cmb_store_note(store, cmb_log_stream(store->log, &in->stream));
     }
+    error = check_new(in);
+    if (error)
+        return error;
     if (is_small(in))
         return cmb_store_note(store, cmb_stream_finish(in->stream));
     if (!in->commit_count)
@@ -330,7 +406,8 @@ static int publish_small(cmb_intake *in, uint64_t *out_seq)
     int error = cmb_unit_begin(in->store, &unit);
     if (error)
         return error;
-    if (in->stream) {
+    error = check_new(in);
+    if (!error && in->stream) {
         error = cmb_append_adopt(unit.app, in->stream);
         if (!error)
             in->stream = NULL; /* the unit's */
@@ -352,7 +429,9 @@ static int publish_large(cmb_intake *in, const cmb_index_batch *batch, uint64_t 
     int error = cmb_unit_begin_folded(in->store, &unit);
     if (error)
         return error;
-    error = add_moves(in, &unit);
+    error = check_new(in);
+    if (!error)
+        error = add_moves(in, &unit);
     if (error) {
         cmb_unit_abort(&unit);
         return error;

@@ -39,7 +39,8 @@ int cmb_intake_tag(cmb_intake *intake, const cmb_tag_draft *draft, cmb_commit_at
 /* As cmb_intake_ref, for a tag that is to stand on this tag object. expected: a commit, as there. */
 int cmb_intake_tag_ref(cmb_intake *intake, const char *full_name, const cmb_name *expected, const cmb_commit_at *tag, cmb_reflog_reason reason);
 /* Everything visible and durable in one unit; nothing is written if nothing changes. Waits for the writing transactions of the branches
- * that move. CMB_ECONFLICT: a ref stands elsewhere than expected; CMB_EBUSY: this thread has a transaction on one; then, and after
+ * that move. CMB_ECONFLICT: a ref stands elsewhere than expected, or one of the commits has come into the image by another way meanwhile, another
+ * intake for one: the same once more finds it; CMB_EBUSY: this thread has a transaction on one; then, and after
  * CMB_ENOSPC and CMB_ENOMEM, nothing has changed. The intake is over in any case. */
 int cmb_intake_publish(cmb_intake *intake);
 void cmb_intake_abort(cmb_intake *intake); /* NULL allowed */

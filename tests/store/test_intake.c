@@ -296,6 +296,40 @@ static void a_ref_that_stands_elsewhere_stops_all_of_it(void **state)
     bed_close(&b);
 }
 
+static void a_commit_that_came_by_another_way_meanwhile_is_told(void **state)
+{
+    static const unsigned sizes[] = {SMALL, LARGE};
+    bed b;
+    (void)state;
+    bed_open(&b);
+    for (unsigned i = 0; i < 8; i++) {
+        cmb_intake *first, *second;
+        cmb_commit_at tip;
+        char rev[32], name[32];
+        snprintf(rev, sizeof rev, "base%u", i);
+        snprintf(name, sizeof name, "heads/%u", i);
+        must(cmb_branch_create(b.store, rev, NULL));
+        put(b.store, rev, rev, "v", "one");
+        must(cmb_intake_open(b.store, &first));
+        must(cmb_intake_open(b.store, &second));
+        must(add_history(first, b.store, rev, sizes[i & 1], &tip));
+        must(cmb_intake_ref(first, name, NULL, &tip, CMB_REFLOG_SET));
+        must(add_history(second, b.store, rev, sizes[i >> 1 & 1], &tip));
+        must(cmb_intake_ref(second, name, NULL, &tip, CMB_REFLOG_SET));
+        must(cmb_intake_publish(first));
+        if (i & 4)
+            must(cmb_store_checkpoint(b.store));
+        must_be(cmb_intake_publish(second), CMB_ECONFLICT);
+        must(cmb_intake_open(b.store, &second));
+        must(add_history(second, b.store, rev, sizes[i >> 1 & 1], &tip));
+        must(cmb_intake_ref(second, name, NULL, &tip, CMB_REFLOG_SET));
+        must(cmb_intake_publish(second));
+        assert_int_equal(history_of(b.store, name + sizeof "heads/" - 1), sizes[i >> 1 & 1] + 1);
+    }
+    is_sound(b.store);
+    bed_close(&b);
+}
+
 static void names_of_refs_are_checked(void **state)
 {
     bed b;
@@ -435,11 +469,14 @@ static void *take_in(void *arg)
         cmb_commit_at tip;
         char name[32];
         snprintf(name, sizeof name, "heads/%u/%u", j->number, i);
-        try(cmb_intake_open(j->store, &in));
-        try(add_history(in, j->store, "main", i % 2 ? SMALL + j->number : LARGE + j->number, &tip));
-        try(cmb_intake_ref(in, name, NULL, &tip, CMB_REFLOG_SET));
-        try(cmb_intake_ref(in, "tags/last", NULL, &tip, CMB_REFLOG_SET));
-        try(cmb_intake_publish(in));
+        for (int error = CMB_ECONFLICT; error;) { /* the other may have taken in the same commits meanwhile */
+            try(error != CMB_ECONFLICT);
+            try(cmb_intake_open(j->store, &in));
+            try(add_history(in, j->store, "main", i % 2 ? SMALL + j->number : LARGE + j->number, &tip));
+            try(cmb_intake_ref(in, name, NULL, &tip, CMB_REFLOG_SET));
+            try(cmb_intake_ref(in, "tags/last", NULL, &tip, CMB_REFLOG_SET));
+            error = cmb_intake_publish(in);
+        }
     }
     return NULL;
 }
@@ -824,6 +861,7 @@ int main(void)
         cmocka_unit_test(commits_that_are_there_are_found_and_not_written_again),
         cmocka_unit_test(an_intake_that_changes_nothing_writes_nothing),
         cmocka_unit_test(a_ref_that_stands_elsewhere_stops_all_of_it),
+        cmocka_unit_test(a_commit_that_came_by_another_way_meanwhile_is_told),
         cmocka_unit_test(names_of_refs_are_checked),
         cmocka_unit_test(a_branch_with_a_transaction_of_this_thread_is_busy),
         cmocka_unit_test(thousands_of_refs_move_at_once),
