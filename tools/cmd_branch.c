@@ -3,14 +3,15 @@
 #include "tools/commands.h"
 #include "tools/refs.h"
 
+enum { EMPTY = REFS_JSON + 1 };
 static const cli_option options[] = {
     [REFS_JSON] = {0, "json", NULL, "list: one object a line"},
-    [REFS_EMPTY] = {0, "empty", NULL, "create: the branch starts without entries and history"},
+    [EMPTY] = {0, "empty", NULL, "create: the branch starts without entries and history"},
 };
 
 static int run(cli *c)
 {
-    static const refs_ops ops = {cmb_branch_list, cmb_branch_create, cmb_branch_set, cmb_branch_delete};
+    static const refs_ops ops = {cmb_branch_list, cmb_branch_create, cmb_branch_set, cmb_branch_delete, EMPTY, -1, -1};
     return refs_run(c, &ops);
 }
 

@@ -9,18 +9,23 @@ static const cli_option options[] = {
     [JSON] = {0, "json", NULL, "one object"},
 };
 
-static void show_commit(const cli *c, const cmb_commit *commit)
+/* An annotated tag's objects, and the commit. */
+static int show_commit(const cli *c, cmb_store *store, const char *name, const cmb_commit *commit)
 {
-    if (cli_has(c, JSON)) {
-        json j = {.out = stdout};
-        json_object(&j, NULL);
-        refs_commit_json(&j, commit);
-        json_bool(&j, "working", false);
-        json_object_end(&j);
-        json_end_line(&j);
-        return;
+    if (!cli_has(c, JSON)) {
+        int rc = refs_tag_print(store, name);
+        if (!rc)
+            refs_commit_print(commit);
+        return rc;
     }
-    refs_commit_print(commit);
+    json j = {.out = stdout};
+    json_object(&j, NULL);
+    refs_commit_json(&j, commit);
+    json_bool(&j, "working", false);
+    int rc = refs_tag_json(&j, store, name);
+    json_object_end(&j);
+    json_end_line(&j);
+    return rc;
 }
 
 /* What is no commit: a working state, or a branch without any. */
@@ -52,9 +57,9 @@ static int show(const cli *c, cmb_store *store, const char *name)
     rc = cmb_commit_read(store, text_name(&id, &rev.commit, 0), &commit);
     if (rc)
         return cli_fail(c, rc);
-    show_commit(c, commit);
+    rc = show_commit(c, store, name, commit);
     cmb_commit_free(commit);
-    return CLI_OK;
+    return rc ? cli_fail(c, rc) : CLI_OK;
 }
 
 static int run(cli *c)
@@ -69,10 +74,11 @@ static int run(cli *c)
 
 const cli_command cmd_show = {
     .name = "show",
-    .summary = "shows one commit, or a branch's working state",
+    .summary = "shows one commit, an annotated tag, or a branch's working state",
     .synopsis = "show IMAGE REV [--json]",
-    .details = NULL,
+    .details = "A merge has several parents, the branch's own first. Of an annotated tag its object comes first.",
     .examples = "cambium show data.cmb main\n"
+                "cambium show data.cmb v1.0\n"
                 "cambium show data.cmb main~2\n"
                 "cambium show data.cmb 3f2a1b9c --json",
     .options = options,

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include <cambium/tag.h>
+
 #include "tools/text.h"
 
 #define SHORT_ID 12u /* digits of an id in a list */
@@ -110,6 +112,67 @@ void refs_working_print(const char *name, const cmb_rev *rev)
     printf("entries %s\n", text_count(&t, rev->entries));
 }
 
+/* ---- annotated tags ---- */
+
+/* Calls fn for the tag objects of the tag that the REV `name` is, if it is one. */
+static int each_tag(cmb_store *store, const char *name, void (*fn)(void *ctx, const cmb_tag *tag), void *ctx)
+{
+    char branch[CMB_REF_NAME_MAX + 16];
+    cmb_rev rev;
+    snprintf(branch, sizeof(branch), "heads/%s", name);
+    if (cmb_rev_parse(store, branch, &rev) == 0)
+        return 0; /* a branch of that name comes first */
+    for (unsigned depth = 0;; depth++) {
+        cmb_tag *tag;
+        int rc = cmb_tag_read(store, name, depth, &tag);
+        if (rc)
+            return rc == CMB_ENOTFOUND || rc == CMB_EINVAL ? 0 : rc; /* EINVAL: not a name but a step from one */
+        fn(ctx, tag);
+        cmb_tag_free(tag);
+    }
+}
+
+static void print_tag(void *ctx, const cmb_tag *tag)
+{
+    text_buf t;
+    (void)ctx;
+    fputs("tag     ", stdout);
+    text_print_field(stdout, tag->name, strlen(tag->name));
+    printf("\nobject  %s\ntagger  ", text_name(&t, &tag->id, 0));
+    text_print_field(stdout, tag->tagger, strlen(tag->tagger));
+    printf("\ntime    %s\n", text_time(&t, tag->time));
+    print_headers(tag->headers, tag->header_count);
+    print_message(tag->message);
+    putchar('\n');
+}
+
+int refs_tag_print(cmb_store *store, const char *name)
+{
+    return each_tag(store, name, print_tag, NULL);
+}
+
+static void tag_json(void *ctx, const cmb_tag *tag)
+{
+    json *j = ctx;
+    json_object(j, NULL);
+    json_name(j, "object", &tag->id);
+    json_string(j, "name", tag->name);
+    json_name(j, "target", &tag->target);
+    json_time(j, "time", tag->time);
+    json_string(j, "tagger", tag->tagger);
+    json_string(j, "message", tag->message);
+    headers_json(j, tag->headers, tag->header_count);
+    json_object_end(j);
+}
+
+int refs_tag_json(json *j, cmb_store *store, const char *name)
+{
+    json_array(j, "tags");
+    int rc = each_tag(store, name, tag_json, j);
+    json_array_end(j);
+    return rc;
+}
+
 /* ---- listing ---- */
 
 typedef struct listing {
@@ -135,11 +198,16 @@ static int show_ref(void *ctx, const cmb_ref *ref)
         json_object(&j, NULL);
         json_string(&j, "name", ref->name);
         refs_rev_json(&j, at);
+        if (ref->tag)
+            json_name(&j, "object", &ref->object);
         json_object_end(&j);
         json_end_line(&j);
         return 0;
     }
-    const char *state = at->working ? ", working state" : at->commit.size ? "" : ", no commit yet";
+    const char *state = at->working         ? ", working state"
+                        : !at->commit.size  ? ", no commit yet"
+                        : ref->object.size  ? ", annotated"
+                                            : "";
     printf("%-*s  %-*s  %s entries%s\n", l->width, ref->name, (int)SHORT_ID,
            text_name(&id, at->working ? &at->base : &at->commit, SHORT_ID), text_count(&n, at->entries), state);
     return 0;
@@ -176,6 +244,24 @@ static int find_verb(const cli *c)
     return -1;
 }
 
+static bool option_given(const cli *c, int option)
+{
+    return option >= 0 && cli_has(c, option);
+}
+
+static bool is_annotation(const cli *c, const refs_ops *ops)
+{
+    return option_given(c, ops->message) || option_given(c, ops->author);
+}
+
+static int annotate(const cli *c, cmb_store *store, const refs_ops *ops, int what, const char *name, const char *rev)
+{
+    cmb_tag_info info = {.tagger = cli_author(c, ops->author),
+                         .message = cli_value(c, ops->message, ""),
+                         .flags = what == SET ? CMB_TAG_REPLACE : 0};
+    return cmb_tag_annotate(store, name, rev, &info);
+}
+
 static int change(const cli *c, cmb_store *store, const refs_ops *ops, int what)
 {
     const char *name = cli_operand(c, 2);
@@ -183,10 +269,12 @@ static int change(const cli *c, cmb_store *store, const refs_ops *ops, int what)
     int rc = cmb_ref_name_check(name);
     if (rc == 0 && what == DELETE)
         rc = ops->delete (store, name);
+    else if (rc == 0 && is_annotation(c, ops))
+        rc = annotate(c, store, ops, what, name, rev ? rev : "main");
     else if (rc == 0 && what == SET)
         rc = ops->set(store, name, rev);
     else if (rc == 0)
-        rc = ops->create(store, name, rev ? rev : cli_has(c, REFS_EMPTY) ? NULL : "main");
+        rc = ops->create(store, name, rev ? rev : option_given(c, ops->empty) ? NULL : "main");
     return rc ? cli_fail(c, rc) : CLI_OK;
 }
 
@@ -199,7 +287,9 @@ int refs_run(const cli *c, const refs_ops *ops)
     if (c->operand_count < verbs[what].min || c->operand_count > verbs[what].max)
         return cli_usage(c, "%s: too %s operands", verbs[what].name,
                          c->operand_count < verbs[what].min ? "few" : "many");
-    if (cli_has(c, REFS_EMPTY) && (what != CREATE || cli_operand(c, 3)))
+    if (is_annotation(c, ops) && what != CREATE && what != SET)
+        return cli_usage(c, "--message and --author go with create and set");
+    if (option_given(c, ops->empty) && (what != CREATE || cli_operand(c, 3)))
         return cli_usage(c, "--empty goes with create and without a REV");
     if (cli_has(c, REFS_JSON) && what != LIST)
         return cli_usage(c, "--json goes with list");

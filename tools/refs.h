@@ -6,16 +6,18 @@
 #include "tools/cli.h"
 #include "tools/json.h"
 
-/* `branch` and `tag` differ in the calls only. */
+/* `branch` and `tag` differ in the calls and in some options. */
 typedef struct refs_ops {
     int (*list)(cmb_store *store, cmb_ref_fn fn, void *ctx);
     int (*create)(cmb_store *store, const char *name, const char *rev);
     int (*set)(cmb_store *store, const char *name, const char *rev);
     int (*delete)(cmb_store *store, const char *name);
+    int empty;           /* numbers of the command's options; -1: it has none */
+    int message, author; /* create and set: make an annotated tag */
 } refs_ops;
 
-/* Options by index; --empty is branch's alone. */
-enum { REFS_JSON, REFS_EMPTY };
+/* The option that both have. */
+enum { REFS_JSON = 0 };
 
 /* Runs "list", "create NAME [REV]", "set NAME REV", "delete NAME"; nothing is "list". */
 int refs_run(const cli *c, const refs_ops *ops);
@@ -26,6 +28,10 @@ void refs_rev_json(json *j, const cmb_rev *rev);
 void refs_commit_json(json *j, const cmb_commit *commit);
 /* A commit for people, its message indented. */
 void refs_commit_print(const cmb_commit *commit);
+/* The tag objects of an annotated tag, for people: one above the other. Nothing if `name` is not the plain name of one. */
+int refs_tag_print(cmb_store *store, const char *name);
+/* The same as members of the present object: an array "tags". */
+int refs_tag_json(json *j, cmb_store *store, const char *name);
 /* A working state for people. */
 void refs_working_print(const char *name, const cmb_rev *rev);
 
