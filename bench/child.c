@@ -55,17 +55,17 @@ static const char *finish(pid_t pid, int fd, double *out_seconds)
     return NULL;
 }
 
-const char *child_load(const bench_config *config, unsigned side, bool sorted, const char *dir, double *out_seconds)
+const char *child_load(const bench_config *config, unsigned side, const char *order, const char *dir, double *out_seconds)
 {
-    char load[16], entries[24], repetitions[16], memory[24];
-    snprintf(load, sizeof load, "%u:%s", side, sorted ? "sorted" : "random");
+    char load[32], entries[24], repetitions[16], memory[24];
+    snprintf(load, sizeof load, "%u:%s", side, order);
     snprintf(entries, sizeof entries, "%zu", config->entries);
     snprintf(repetitions, sizeof repetitions, "%u", config->repetitions);
     snprintf(memory, sizeof memory, "%zu", (config->peer.txn_memory >> 20) + 1);
     const char *argv[] = {"cambium-bench", "--load", load, "--dir", dir, "--entries", entries, "--repetitions", repetitions,
                           "--txn-memory", memory, "--residency", config->peer.residency, "--io", config->peer.io, NULL};
     pid_t pid;
-    int fd;
+    int fd = -1;
     const char *error = start((char *const *)(uintptr_t)argv, &pid, &fd);
     return error ? error : finish(pid, fd, out_seconds);
 }
@@ -89,7 +89,8 @@ int child_main(const bench_config *config, const char *what)
 {
     bench b = {.config = *config, .ops = {&peer_lmdb, &peer_cambium}};
     double seconds = 0;
-    bool sorted = strcmp(what + 1, ":sorted") == 0;
+    b.config.peer.no_sync = strcmp(what + 1, ":sorted-nosync") == 0;
+    bool sorted = b.config.peer.no_sync || strcmp(what + 1, ":sorted") == 0;
     if ((*what != '0' && *what != '1') || (!sorted && strcmp(what + 1, ":random") != 0)) {
         fprintf(stderr, "cambium-bench: '%s' is no SIDE:ORDER\n", what);
         return 64;

@@ -10,8 +10,8 @@
 
 #include "bench/work.h"
 
-/* Fills the empty directory `dir` with everything. NULL, or why not. */
-const char *child_load(const bench_config *config, unsigned side, bool sorted, const char *dir, double *out_seconds);
+/* Fills the empty directory `dir` with everything; order: "sorted", "random", or "sorted-nosync", where the commit flushes nothing. NULL, or why not. */
+const char *child_load(const bench_config *config, unsigned side, const char *order, const char *dir, double *out_seconds);
 /* The other end: `what` is "SIDE:ORDER", the directory is config->dir. Returns the exit status. */
 int child_main(const bench_config *config, const char *what);
 

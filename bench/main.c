@@ -40,7 +40,7 @@ static const char usage[] =
     "  --txn-memory MIB   what a transaction of Cambium's may hold in memory (as much as the data needs)\n"
     "  --list             names of the workloads\n"
     "  --load SIDE:ORDER  fills the empty directory DIR as one load of a benchmark does and prints the seconds; SIDE 0\n"
-    "                     (the peer) or 1 (Cambium), ORDER sorted or random\n";
+    "                     (the peer) or 1 (Cambium), ORDER sorted, sorted-nosync or random\n";
 
 static size_t at_least(size_t value, size_t least)
 {

@@ -25,6 +25,7 @@ typedef struct peer_config {
     size_t txn_memory;      /* bytes that a writing transaction may hold, where an engine takes such a limit */
     const char *residency;  /* Cambium: "auto", "map" or "pool" */
     const char *io;         /* Cambium: options of the device name, without the question mark; or "" */
+    bool no_sync;           /* a commit returns when everything is with the operating system, and flushes nothing */
 } peer_config;
 
 typedef struct peer_ops {

@@ -14,6 +14,7 @@ struct peer {
     cmb_txn *write;
     cmb_snapshot *read;
     cmb_cursor *cursor;
+    bool no_sync;
     char error[640];
 };
 
@@ -69,6 +70,7 @@ static const char *cambium_create(const char *dir, const peer_config *config, pe
         free(p);
         return text_in(create_error, sizeof create_error, rc);
     }
+    p->no_sync = config->no_sync;
     *out = p;
     return NULL;
 }
@@ -103,7 +105,7 @@ static const char *cambium_write_put(peer *p, slice key, slice value)
 
 static const char *cambium_write_commit(peer *p, bool history)
 {
-    cmb_commit_info info = {.author = "bench", .message = "load"};
+    cmb_commit_info info = {.author = "bench", .message = "load", .flags = p->no_sync ? CMB_COMMIT_ASYNC : 0};
     return text(p, cmb_txn_commit(p->write, history ? &info : NULL, NULL));
 }
 

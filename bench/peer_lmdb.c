@@ -43,7 +43,7 @@ static int open_env(peer *p, const char *dir, const peer_config *config)
     if (rc == 0)
         rc = mdb_env_set_mapsize(p->env, (config->bytes * 4 + (1u << 30)) / 4096 * 4096);
     if (rc == 0)
-        rc = mdb_env_open(p->env, dir, 0, 0644);
+        rc = mdb_env_open(p->env, dir, config->no_sync ? MDB_NOSYNC : 0, 0644);
     if (rc == 0)
         rc = mdb_txn_begin(p->env, NULL, 0, &p->write);
     if (rc == 0)

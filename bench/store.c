@@ -93,7 +93,7 @@ const char *store_verify(bench *b, unsigned side, peer *p)
     return digest == want ? NULL : "the database holds other entries than were written";
 }
 
-const char *store_load(bench *b, unsigned side, bool sorted, shim_run *run)
+const char *store_load(bench *b, unsigned side, const char *order, shim_run *run)
 {
     char dir[4200];
     double seconds;
@@ -101,10 +101,10 @@ const char *store_load(bench *b, unsigned side, bool sorted, shim_run *run)
         b->ops[side]->close(b->loaded[side]);
     b->loaded[side] = NULL;
     b->warm[side] = false;
-    b->random[side] = !sorted;
+    b->random[side] = strcmp(order, "random") == 0;
     const char *error = empty_directory(b, b->ops[side]->name, dir, sizeof dir);
     if (!error)
-        error = child_load(&b->config, side, sorted, dir, &seconds);
+        error = child_load(&b->config, side, order, dir, &seconds);
     if (!error && run)
         shim_add(run, seconds);
     if (!error)
@@ -118,7 +118,7 @@ const char *store_ready(bench *b, unsigned side)
 {
     const char *error = NULL;
     if (!b->loaded[side] || !b->random[side])
-        error = store_load(b, side, false, NULL);
+        error = store_load(b, side, "random", NULL);
     if (error || b->warm[side])
         return error;
     /* Reading everything once brings it into memory. */

@@ -11,8 +11,8 @@ const char *store_make(bench *b, unsigned side, const char *name, peer **out);
 const char *store_fill(bench *b, unsigned side, peer *p, bool sorted, size_t n, shim_run *run);
 /* Reads everything and compares it with the data set. */
 const char *store_verify(bench *b, unsigned side, peer *p);
-/* Replaces what `side` has loaded by a new database with everything in it, loaded by a process of its own (child.h). */
-const char *store_load(bench *b, unsigned side, bool sorted, shim_run *run);
+/* Replaces what `side` has loaded by a new database with everything in it, loaded by a process of its own in the order that child.h says. */
+const char *store_load(bench *b, unsigned side, const char *order, shim_run *run);
 /* What `side` has loaded, loaded in random order and in memory. */
 const char *store_ready(bench *b, unsigned side);
 /* Cambium on b->sizes[i] entries. */

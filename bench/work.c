@@ -31,8 +31,8 @@ static uint64_t touch(slice value)
 static const char *fill(bench *b, const workload *w, unsigned side, unsigned repetition, shim_run *run,
                         uint64_t *out_check)
 {
-    const bool sorted = strcmp(w->name, "fillseq") == 0;
-    const char *error = store_load(b, side, sorted, run);
+    const bool sorted = strncmp(w->name, "fillseq", 7) == 0, flushes = strcmp(w->name, "fillseq-nosync") != 0;
+    const char *error = store_load(b, side, !sorted ? "random" : flushes ? "sorted" : "sorted-nosync", run);
     if (!error && repetition == 0)
         error = store_verify(b, side, b->loaded[side]);
     *out_check = 0;
@@ -244,6 +244,7 @@ size_t work_list(const bench *b, workload *out)
     const char *them = b->ops[0]->name, *us = b->ops[1]->name;
     const workload list[] = {
         {"P1", "fillseq", "sorted bulk load, one transaction", {them, us}, 4, 8, c->entries, 0, fill},
+        {"P1", "fillseq-nosync", "the same without a flush on either side", {them, us}, 4, 8, c->entries, 0, fill},
         {"P2", "fillrandom", "random bulk insert, one transaction", {them, us}, 2, 4, c->entries, 0, fill},
         {"P3", "readrandom", "random get, hot, one at a time", {them, us}, 1.5, 2.5, c->gets, 0, random_gets},
         {"P4", "readrandom-many", "random get, hot, 32 at a time", {them, us}, 5, 8, c->gets / MANY * MANY, 0,

@@ -10,7 +10,7 @@
 #include "bench/data.h"
 #include "bench/shim.h"
 
-enum { SIDES = 2, REPETITIONS_MAX = 99, SIZED_MAX = 8, WORK_MAX = 24 };
+enum { SIDES = 2, REPETITIONS_MAX = 99, SIZED_MAX = 8, WORK_MAX = 40 };
 
 typedef struct bench_config {
     size_t entries;

@@ -16,6 +16,7 @@ For each repository:
 Prints a line for each and exits with 1 if anything differs. The same seed chooses the same commits.
 """
 import argparse
+import base64
 import hashlib
 import json
 import os
@@ -195,8 +196,9 @@ class Judge:
         conflicts = set()
         for line in out.splitlines() if status else []:
             entry = json.loads(line)
-            if "conflict" in entry or "conflict_hex" in entry:
-                key = bytes.fromhex(entry["conflict_hex"]) if "conflict_hex" in entry else entry["conflict"].encode()
+            if "conflict" in entry:
+                key = entry["conflict"]
+                key = base64.b64decode(key["base64"]) if isinstance(key, dict) else key.encode()
                 conflicts.add(key[len(MODE_KEY):] if key.startswith(MODE_KEY) else key)
         return status, conflicts
 
