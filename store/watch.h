@@ -3,22 +3,22 @@
  * store/watch.h (private): watches and what they have still to be told. The public face, and why it is as it is, stands in
  * include/cambium/watch.h.
  *
- * A ref that is watched (cmb_watched) knows where it stands now, and keeps a list of notes, oldest first: one for each change that
- * some lossless watch has still to take. The list ends in an open note, which the next change fills in; a lossless watch points to the note
- * that it takes next, and one that has taken all points to the open one. So a commit costs one note, whatever
- * the number of watches, and none without lossless watches:
+ * A ref that is watched (cmb_watched) knows where it stands now, and keeps a list of notes, oldest first: one for each
+ * change that some lossless watch has still to take. The list ends in an open note, which the next change fills in; a
+ * lossless watch points to the note that it takes next, and one that has taken all points to the open one. So a commit costs
+ * one note, whatever the number of watches, and none without lossless watches:
  *
  *      oldest                          open
  *     | note |-->| note |-->| note |-->|    |        readers: watches that point here; a note
  *        ^                     ^          ^          at the beginning without any is freed
  *      watch                 watch     watch, watch
  *
- * A watch remembers where it was told to be last (seen). It has something to take when it does not point to the open note; a latest one
- * when the ref has moved since. Whether that changed anything under its keys is found out by
- * whoever dispatches, with no lock held.
+ * A watch remembers where it was told to be last (seen). It has something to take when it does not point to the open note; a
+ * latest one when the ref has moved since. Whether that changed anything under its keys is found out by whoever dispatches,
+ * with no lock held.
  *
- * Who dispatches a watch is its runner until the callback has returned; nobody else takes it meanwhile. Closing takes a watch off its ref at
- * once; the memory goes when nobody runs it.
+ * Who dispatches a watch is its runner until the callback has returned; nobody else takes it meanwhile. Closing takes a
+ * watch off its ref at once; the memory goes when nobody runs it.
  */
 #ifndef CMB_STORE_WATCH_H
 #define CMB_STORE_WATCH_H

@@ -132,7 +132,7 @@ static int read_all(cmb_value_stream *stream, uint32_t size, void **out_data)
 static int json_large(json *j, const cmb_change *change, const cmb_change_value *value)
 {
     cmb_value_stream *stream;
-    void *data;
+    void *data = NULL;
     if (value->size > JSON_VALUE_MAX)
         return 0;
     int rc = value == &change->before ? cmb_change_open_before(change, &stream) : cmb_change_open_after(change, &stream);

@@ -39,8 +39,9 @@ typedef struct cmb_change {
 typedef int (*cmb_change_fn)(void *ctx, const cmb_change *change);
 
 /**
- * Calls fn for every key in which the two differ, in key order. range: as a cursor's; NULL: everything. Both snapshots are of one store,
- * else CMB_EINVAL; neither is changed, so other threads may use them meanwhile. Two large values are equal if their names are.
+ * Calls fn for every key in which the two differ, in key order. range: as a cursor's; NULL: everything. Both snapshots are
+ * of one store, else CMB_EINVAL; neither is changed, so other threads may use them meanwhile. Two large values are equal if
+ * their names are.
  */
 CMB_API int cmb_diff(const cmb_snapshot *before, const cmb_snapshot *after, const cmb_range *range, cmb_change_fn fn, void *ctx);
 

@@ -74,8 +74,8 @@ typedef struct cmb_store_options {
     size_t txn_memory;       /* bytes of edits that one transaction keeps in memory before it spills; 0: 64 MiB */
     const cmb_init_options *init; /* for create; NULL: defaults */
     size_t watch_notes;      /* kept for lossless watches of a branch (watch.h); 0: CMB_WATCH_NOTES */
-    /* There is something to dispatch (watch.h): called by the committing thread with no lock of the library held, once until the next
-     * cmb_watch_dispatch. To wake an event loop and for nothing else. May be NULL. */
+    /* There is something to dispatch (watch.h): called by the committing thread, once until the next cmb_watch_dispatch. To wake an
+     * event loop and for nothing else: it calls nothing of the library and waits for nobody who does. May be NULL. */
     void (*watch_ready)(void *ctx);
     void *watch_ctx;
 } cmb_store_options;
