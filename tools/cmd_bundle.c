@@ -121,23 +121,23 @@ static FILE *open_bundle(const char *path)
 static void head_json(const cmb_bundle_head *head)
 {
     json j = {.out = stdout};
-    json_object(&j, NULL);
-    json_string(&j, "hash", cmb_hash_kind_name(head->hash));
-    json_u64(&j, "node_size", head->node_size);
-    json_u64(&j, "commits", head->commits);
-    json_array(&j, "needed");
+    json_put_object(&j, NULL);
+    json_put_string(&j, "hash", cmb_hash_kind_name(head->hash));
+    json_put_u64(&j, "node_size", head->node_size);
+    json_put_u64(&j, "commits", head->commits);
+    json_put_array(&j, "needed");
     for (size_t i = 0; i < head->needed_count; i++)
-        json_name(&j, NULL, &head->needed[i]);
-    json_array_end(&j);
-    json_array(&j, "refs");
+        json_put_name(&j, NULL, &head->needed[i]);
+    json_put_array_end(&j);
+    json_put_array(&j, "refs");
     for (size_t i = 0; i < head->ref_count; i++) {
-        json_object(&j, NULL);
-        json_string(&j, head->refs[i].tag ? "tag" : "branch", head->refs[i].name);
-        json_name(&j, "commit", &head->refs[i].theirs);
-        json_object_end(&j);
+        json_put_object(&j, NULL);
+        json_put_string(&j, head->refs[i].tag ? "tag" : "branch", head->refs[i].name);
+        json_put_name(&j, "commit", &head->refs[i].theirs);
+        json_put_object_end(&j);
     }
-    json_array_end(&j);
-    json_object_end(&j);
+    json_put_array_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
 }
 

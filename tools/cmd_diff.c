@@ -142,7 +142,7 @@ static int json_large(json *j, const cmb_change *change, const cmb_change_value 
     cmb_value_close(stream);
     if (rc)
         return rc;
-    json_bytes(j, "value", data, value->size);
+    json_put_bytes(j, "value", data, value->size);
     free(data);
     return 0;
 }
@@ -151,19 +151,19 @@ static int json_side(json *j, const char *name, const item *i, const cmb_change_
 {
     text_buf text;
     int rc = 0;
-    json_object(j, name);
+    json_put_object(j, name);
     if (value) {
         if (value->large)
             rc = json_large(j, i->change, value);
         else
-            json_bytes(j, "value", value->bytes.data, value->bytes.size);
-        json_u64(j, "size", value->size);
+            json_put_bytes(j, "value", value->bytes.data, value->bytes.size);
+        json_put_u64(j, "size", value->size);
     }
     if (i->mode) {
         snprintf(text.s, sizeof(text.s), "%06" PRIo32, mode);
-        json_string(j, "mode", text.s);
+        json_put_string(j, "mode", text.s);
     }
-    json_object_end(j);
+    json_put_object_end(j);
     return rc;
 }
 
@@ -171,14 +171,14 @@ static void show_json(diff *d, const item *i)
 {
     json j = {.out = stdout};
     int rc = 0;
-    json_object(&j, NULL);
-    json_bytes(&j, "status", &i->status, 1);
-    json_bytes(&j, "key", i->key.data, i->key.size);
+    json_put_object(&j, NULL);
+    json_put_bytes(&j, "status", &i->status, 1);
+    json_put_bytes(&j, "key", i->key.data, i->key.size);
     if (i->status != 'A')
         rc = json_side(&j, "before", i, i->change ? &i->change->before : NULL, i->mode ? i->mode->before : 0);
     if (!rc && i->status != 'D')
         rc = json_side(&j, "after", i, i->change ? &i->change->after : NULL, i->mode ? i->mode->after : 0);
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
     d->error = rc;
 }

@@ -30,13 +30,13 @@ static int show_finding(void *ctx, const cmb_finding *finding)
     progress_end(&k->progress);
     if (cli_has(k->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_string(&j, "finding", finding->code);
-        json_string(&j, "error", cmb_error_name(finding->error));
-        json_u64(&j, "address", finding->addr);
-        json_string(&j, "text", finding->text);
-        json_string(&j, "where", finding->where);
-        json_object_end(&j);
+        json_put_object(&j, NULL);
+        json_put_string(&j, "finding", finding->code);
+        json_put_string(&j, "error", cmb_error_name(finding->error));
+        json_put_u64(&j, "address", finding->addr);
+        json_put_string(&j, "text", finding->text);
+        json_put_string(&j, "where", finding->where);
+        json_put_object_end(&j);
         json_end_line(&j);
         return 0;
     }
@@ -58,9 +58,9 @@ static void show_result(const check *k, const cmb_fsck_result *r)
     uint64_t elapsed = progress_elapsed(&k->progress);
     if (cli_has(k->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_string(&j, "result", r->findings ? "damaged" : "clean");
-#define MEMBER(name) json_u64(&j, #name, r->name)
+        json_put_object(&j, NULL);
+        json_put_string(&j, "result", r->findings ? "damaged" : "clean");
+#define MEMBER(name) json_put_u64(&j, #name, r->name)
         MEMBER(findings);
         MEMBER(superblocks);
         MEMBER(table_pages);
@@ -72,8 +72,8 @@ static void show_result(const check *k, const cmb_fsck_result *r)
         MEMBER(refs);
         MEMBER(bytes);
 #undef MEMBER
-        json_real(&j, "seconds", (double)elapsed / 1e9);
-        json_object_end(&j);
+        json_put_real(&j, "seconds", (double)elapsed / 1e9);
+        json_put_object_end(&j);
         json_end_line(&j);
         return;
     }

@@ -45,15 +45,15 @@ static void report(const import *im, const cmb_git_result *r)
     text_buf a, b, c, d, e, f;
     if (cli_has(im->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_u64(&j, "bytes", r->bytes);
-        json_u64(&j, "commits", r->commits);
-        json_u64(&j, "known", r->known);
-        json_u64(&j, "blobs", r->blobs);
-        json_u64(&j, "tags", r->tags);
-        json_u64(&j, "refs", r->refs);
-        json_real(&j, "seconds", (double)elapsed / 1e9);
-        json_object_end(&j);
+        json_put_object(&j, NULL);
+        json_put_u64(&j, "bytes", r->bytes);
+        json_put_u64(&j, "commits", r->commits);
+        json_put_u64(&j, "known", r->known);
+        json_put_u64(&j, "blobs", r->blobs);
+        json_put_u64(&j, "tags", r->tags);
+        json_put_u64(&j, "refs", r->refs);
+        json_put_real(&j, "seconds", (double)elapsed / 1e9);
+        json_put_object_end(&j);
         json_end_line(&j);
         return;
     }

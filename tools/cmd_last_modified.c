@@ -40,14 +40,14 @@ static int read_commit(listing *l, const cmb_name *id)
 static void show_json(const listing *l, cmb_bytes key, const cmb_name *id)
 {
     json j = {.out = stdout};
-    json_object(&j, NULL);
-    json_bytes(&j, "key", key.data, key.size);
-    json_name(&j, "commit", id);
+    json_put_object(&j, NULL);
+    json_put_bytes(&j, "key", key.data, key.size);
+    json_put_name(&j, "commit", id);
     if (id->size) {
-        json_time(&j, "time", l->commit->time);
-        json_string(&j, "author", l->commit->author);
+        json_put_time(&j, "time", l->commit->time);
+        json_put_string(&j, "author", l->commit->author);
     }
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
 }
 

@@ -114,12 +114,12 @@ static void report(const load *l, const cmb_rev *rev)
     text_buf a, b, r, id;
     if (cli_has(l->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_u64(&j, "entries", l->entries);
-        json_u64(&j, "bytes", l->bytes);
-        json_real(&j, "seconds", (double)elapsed / 1e9);
-        json_name(&j, "commit", &rev->commit);
-        json_object_end(&j);
+        json_put_object(&j, NULL);
+        json_put_u64(&j, "entries", l->entries);
+        json_put_u64(&j, "bytes", l->bytes);
+        json_put_real(&j, "seconds", (double)elapsed / 1e9);
+        json_put_name(&j, "commit", &rev->commit);
+        json_put_object_end(&j);
         json_end_line(&j);
         return;
     }

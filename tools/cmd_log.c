@@ -42,9 +42,9 @@ static int show(void *ctx, const cmb_commit *commit)
         return 1;
     if (cli_has(l->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
+        json_put_object(&j, NULL);
         refs_commit_json(&j, commit);
-        json_object_end(&j);
+        json_put_object_end(&j);
         json_end_line(&j);
     } else if (cli_has(l->c, ONELINE)) {
         print_line(commit);

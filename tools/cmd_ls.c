@@ -135,20 +135,20 @@ static int show_json(const ls *l, cmb_bytes prefix, const cmb_dir_child *child, 
     char *path = below(prefix, child->name);
     if (!path)
         return cmb_fail(CMB_ENOMEM, "no memory for a path");
-    json_object(&j, NULL);
-    json_bytes(&j, "path", path, prefix.size + child->name.size);
-    json_bool(&j, "entry", child->entry);
+    json_put_object(&j, NULL);
+    json_put_bytes(&j, "path", path, prefix.size + child->name.size);
+    json_put_bool(&j, "entry", child->entry);
     if (child->entry)
-        json_u64(&j, "size", child->value_size);
-    json_bool(&j, "directory", child->directory);
+        json_put_u64(&j, "size", child->value_size);
+    json_put_bool(&j, "directory", child->directory);
     if (child->directory)
-        json_u64(&j, "below", child->below);
+        json_put_u64(&j, "below", child->below);
     if (child->entry && l->modes) {
         text_buf t;
         snprintf(t.s, sizeof(t.s), "%06" PRIo32, mode);
-        json_string(&j, "mode", t.s);
+        json_put_string(&j, "mode", t.s);
     }
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
     free(path);
     return 0;

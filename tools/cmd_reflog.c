@@ -33,12 +33,12 @@ static int show(void *ctx, const cmb_reflog_entry *entry)
     l->shown++;
     if (cli_has(l->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_time(&j, "time", entry->time);
-        json_string(&j, "reason", reason_name(entry->reason));
-        json_name(&j, "before", &entry->before);
-        json_name(&j, "after", &entry->after);
-        json_object_end(&j);
+        json_put_object(&j, NULL);
+        json_put_time(&j, "time", entry->time);
+        json_put_string(&j, "reason", reason_name(entry->reason));
+        json_put_name(&j, "before", &entry->before);
+        json_put_name(&j, "after", &entry->after);
+        json_put_object_end(&j);
         json_end_line(&j);
         return 0;
     }

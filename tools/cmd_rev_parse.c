@@ -25,9 +25,9 @@ static int show(const cli *c, const char *name, const cmb_rev *rev)
     unsigned digits = cli_has(c, SHORT) ? 12 : 0;
     if (cli_has(c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
+        json_put_object(&j, NULL);
         refs_rev_json(&j, rev);
-        json_object_end(&j);
+        json_put_object_end(&j);
         json_end_line(&j);
         return CLI_OK;
     }

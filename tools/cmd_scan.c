@@ -86,9 +86,9 @@ static int show_count(const scan *s, cmb_snapshot *snapshot)
     n = n < s->limit ? n : s->limit;
     if (cli_has(s->c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_u64(&j, "count", n);
-        json_object_end(&j);
+        json_put_object(&j, NULL);
+        json_put_u64(&j, "count", n);
+        json_put_object_end(&j);
         json_end_line(&j);
     } else {
         printf("%" PRIu64 "\n", n);
@@ -103,8 +103,8 @@ static int show_json(const scan *s, cmb_cursor *cursor, cmb_bytes key)
     json j = {.out = stdout};
     uint32_t size;
     cmb_bytes value = {NULL, 0};
-    json_object(&j, NULL);
-    json_bytes(&j, "key", key.data, key.size); /* before the next call on the cursor */
+    json_put_object(&j, NULL);
+    json_put_bytes(&j, "key", key.data, key.size); /* before the next call on the cursor */
     int rc = cmb_cursor_value_size(cursor, &size);
     bool with_value = rc == 0 && !cli_has(s->c, KEYS_ONLY) && size <= JSON_VALUE_MAX;
     if (with_value)
@@ -112,9 +112,9 @@ static int show_json(const scan *s, cmb_cursor *cursor, cmb_bytes key)
     if (rc)
         return rc;
     if (with_value)
-        json_bytes(&j, "value", value.data, value.size);
-    json_u64(&j, "size", size);
-    json_object_end(&j);
+        json_put_bytes(&j, "value", value.data, value.size);
+    json_put_u64(&j, "size", size);
+    json_put_object_end(&j);
     json_end_line(&j);
     return 0;
 }

@@ -19,11 +19,11 @@ static int show_commit(const cli *c, cmb_store *store, const char *name, const c
         return rc;
     }
     json j = {.out = stdout};
-    json_object(&j, NULL);
+    json_put_object(&j, NULL);
     refs_commit_json(&j, commit);
-    json_bool(&j, "working", false);
+    json_put_bool(&j, "working", false);
     int rc = refs_tag_json(&j, store, name);
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
     return rc;
 }
@@ -33,9 +33,9 @@ static void show_state(const cli *c, const char *name, const cmb_rev *rev)
 {
     if (cli_has(c, JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
+        json_put_object(&j, NULL);
         refs_rev_json(&j, rev);
-        json_object_end(&j);
+        json_put_object_end(&j);
         json_end_line(&j);
         return;
     }

@@ -23,14 +23,14 @@ static int show_segment(void *ctx, const cmb_segment_stat *segment)
 {
     segment_list *l = ctx;
     if (l->j) {
-        json_object(l->j, NULL);
-        json_u64(l->j, "logical", segment->logical);
-        json_u64(l->j, "physical", segment->physical);
-        json_string(l->j, "kind", segment->kind);
-        json_u64(l->j, "used_bytes", segment->used_bytes);
-        json_u64(l->j, "live_bytes", segment->live_bytes);
-        json_bool(l->j, "head", segment->head);
-        json_object_end(l->j);
+        json_put_object(l->j, NULL);
+        json_put_u64(l->j, "logical", segment->logical);
+        json_put_u64(l->j, "physical", segment->physical);
+        json_put_string(l->j, "kind", segment->kind);
+        json_put_u64(l->j, "used_bytes", segment->used_bytes);
+        json_put_u64(l->j, "live_bytes", segment->live_bytes);
+        json_put_bool(l->j, "head", segment->head);
+        json_put_object_end(l->j);
         return 0;
     }
     if (l->count++ == 0)
@@ -51,12 +51,12 @@ static double amplification(const cmb_stat *s)
 static void json_stat(json *j, const cmb_stat *s, const cmb_store_info *info)
 {
     text_buf t;
-    json_string(j, "uuid", text_hex(&t, info->uuid, sizeof(info->uuid)));
-    json_u64(j, "node_size", info->node_size);
+    json_put_string(j, "uuid", text_hex(&t, info->uuid, sizeof(info->uuid)));
+    json_put_u64(j, "node_size", info->node_size);
     snprintf(t.s, sizeof(t.s), "%016" PRIx64, info->seed);
-    json_string(j, "seed", t.s);
-    json_u64(j, "fixed_size", info->fixed_size);
-#define MEMBER(name) json_u64(j, #name, s->name)
+    json_put_string(j, "seed", t.s);
+    json_put_u64(j, "fixed_size", info->fixed_size);
+#define MEMBER(name) json_put_u64(j, #name, s->name)
     MEMBER(image_bytes);
     MEMBER(segment_bytes);
     MEMBER(segments_free);
@@ -79,7 +79,7 @@ static void json_stat(json *j, const cmb_stat *s, const cmb_store_info *info)
     MEMBER(entries);
     MEMBER(height);
 #undef MEMBER
-    json_real(j, "amplification", amplification(s));
+    json_put_real(j, "amplification", amplification(s));
 }
 
 static void print_part(const char *name, uint64_t count, uint64_t bytes)
@@ -122,9 +122,9 @@ static int stat_store(const cli *c, cmb_store *store)
     bool segments = cli_has(c, SEGMENTS);
     cmb_store_get_info(store, &info);
     if (list.j)
-        json_object(&j, NULL);
+        json_put_object(&j, NULL);
     if (list.j && segments)
-        json_array(&j, "segments");
+        json_put_array(&j, "segments");
     int rc = cmb_stat_store(store, &s, segments ? show_segment : NULL, &list);
     if (rc) {
         if (list.j)
@@ -138,9 +138,9 @@ static int stat_store(const cli *c, cmb_store *store)
         return CLI_OK;
     }
     if (segments)
-        json_array_end(&j);
+        json_put_array_end(&j);
     json_stat(&j, &s, &info);
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
     return CLI_OK;
 }

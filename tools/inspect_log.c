@@ -13,18 +13,18 @@
 static void super_json(const char *lines)
 {
     json j = {.out = stdout};
-    json_object(&j, NULL);
+    json_put_object(&j, NULL);
     while (*lines != '\0') {
         size_t n = strcspn(lines, "\n"), name = strcspn(lines, ":");
         char key[64];
         if (name < n) {
             size_t from = name + 1 + (lines[name + 1] == ' ');
             snprintf(key, sizeof(key), "%.*s", (int)name, lines);
-            json_bytes(&j, key, lines + from, from < n ? n - from : 0);
+            json_put_bytes(&j, key, lines + from, from < n ? n - from : 0);
         }
         lines += n + (lines[n] == '\n');
     }
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
 }
 
@@ -88,16 +88,16 @@ static int show_segment(void *ctx, const cmb_segment_info *info)
     const cli *c = ctx;
     if (cli_has(c, INSPECT_JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
+        json_put_object(&j, NULL);
         if (info->kind == CMB_SEG_META)
-            json_null(&j, "logical");
+            json_put_null(&j, "logical");
         else
-            json_u64(&j, "logical", info->logical);
-        json_u64(&j, "physical", info->physical);
-        json_string(&j, "kind", segment_kind_name(info->kind));
-        json_u64(&j, "used_bytes", info->used);
-        json_bool(&j, "head", info->head);
-        json_object_end(&j);
+            json_put_u64(&j, "logical", info->logical);
+        json_put_u64(&j, "physical", info->physical);
+        json_put_string(&j, "kind", segment_kind_name(info->kind));
+        json_put_u64(&j, "used_bytes", info->used);
+        json_put_bool(&j, "head", info->head);
+        json_put_object_end(&j);
         json_end_line(&j);
         return 0;
     }
@@ -174,23 +174,23 @@ static void event_json(const cmb_scan_event *e)
 {
     char flags[64];
     json j = {.out = stdout};
-    json_object(&j, NULL);
+    json_put_object(&j, NULL);
     if (e->error) {
-        json_string(&j, "damaged", cmb_error_detail());
-        json_u64(&j, "address", e->addr);
+        json_put_string(&j, "damaged", cmb_error_detail());
+        json_put_u64(&j, "address", e->addr);
     } else if (e->record) {
-        json_string(&j, "record", inspect_kind_name(e->kind));
-        json_u64(&j, "address", e->addr);
-        json_u64(&j, "length", e->length);
+        json_put_string(&j, "record", inspect_kind_name(e->kind));
+        json_put_u64(&j, "address", e->addr);
+        json_put_u64(&j, "length", e->length);
     } else {
-        json_u64(&j, "frame", e->frame_addr);
-        json_u64(&j, "length", e->frame_length);
-        json_u64(&j, "seq", e->seq);
-        json_u64(&j, "durable_seq", e->durable_seq);
-        json_u64(&j, "epoch", e->epoch);
-        json_string(&j, "flags", frame_flags(e->flags, flags));
+        json_put_u64(&j, "frame", e->frame_addr);
+        json_put_u64(&j, "length", e->frame_length);
+        json_put_u64(&j, "seq", e->seq);
+        json_put_u64(&j, "durable_seq", e->durable_seq);
+        json_put_u64(&j, "epoch", e->epoch);
+        json_put_string(&j, "flags", frame_flags(e->flags, flags));
     }
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
 }
 

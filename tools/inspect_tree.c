@@ -40,17 +40,17 @@ static void show_dot(const picture *p, const cmb_noderef *ref, const cmb_node *n
 static void show_json(const cmb_noderef *ref, const cmb_node *node, bool shared)
 {
     json j = {.out = stdout};
-    json_object(&j, NULL);
-    json_u64(&j, "address", ref->addr);
-    json_u64(&j, "level", ref->level);
-    json_u64(&j, "length", ref->length);
-    json_u64(&j, "entries", ref->count);
+    json_put_object(&j, NULL);
+    json_put_u64(&j, "address", ref->addr);
+    json_put_u64(&j, "level", ref->level);
+    json_put_u64(&j, "length", ref->length);
+    json_put_u64(&j, "entries", ref->count);
     if (node && ref->level)
-        json_u64(&j, "children", node->count);
-    json_bool(&j, "out_of_line", ref->out_of_line);
-    json_bool(&j, "shared", shared);
-    json_name(&j, "name", &ref->name);
-    json_object_end(&j);
+        json_put_u64(&j, "children", node->count);
+    json_put_bool(&j, "out_of_line", ref->out_of_line);
+    json_put_bool(&j, "shared", shared);
+    json_put_name(&j, "name", &ref->name);
+    json_put_object_end(&j);
     json_end_line(&j);
 }
 

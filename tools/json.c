@@ -50,33 +50,33 @@ static void begin(json *j, const char *name)
     j->comma = true;
 }
 
-void json_object(json *j, const char *name)
+void json_put_object(json *j, const char *name)
 {
     begin(j, name);
     putc('{', j->out);
     j->comma = false;
 }
 
-void json_object_end(json *j)
+void json_put_object_end(json *j)
 {
     putc('}', j->out);
     j->comma = true;
 }
 
-void json_array(json *j, const char *name)
+void json_put_array(json *j, const char *name)
 {
     begin(j, name);
     putc('[', j->out);
     j->comma = false;
 }
 
-void json_array_end(json *j)
+void json_put_array_end(json *j)
 {
     putc(']', j->out);
     j->comma = true;
 }
 
-void json_bytes(json *j, const char *name, const void *data, size_t size)
+void json_put_bytes(json *j, const char *name, const void *data, size_t size)
 {
     begin(j, name);
     if (text_is_utf8(data, size)) {
@@ -88,48 +88,48 @@ void json_bytes(json *j, const char *name, const void *data, size_t size)
     fputs("\"}", j->out);
 }
 
-void json_string(json *j, const char *name, const char *value)
+void json_put_string(json *j, const char *name, const char *value)
 {
-    json_bytes(j, name, value, strlen(value));
+    json_put_bytes(j, name, value, strlen(value));
 }
 
-void json_u64(json *j, const char *name, uint64_t value)
+void json_put_u64(json *j, const char *name, uint64_t value)
 {
     begin(j, name);
     fprintf(j->out, "%" PRIu64, value);
 }
 
-void json_real(json *j, const char *name, double value)
+void json_put_real(json *j, const char *name, double value)
 {
     begin(j, name);
     fprintf(j->out, "%.3f", value);
 }
 
-void json_bool(json *j, const char *name, bool value)
+void json_put_bool(json *j, const char *name, bool value)
 {
     begin(j, name);
     fputs(value ? "true" : "false", j->out);
 }
 
-void json_null(json *j, const char *name)
+void json_put_null(json *j, const char *name)
 {
     begin(j, name);
     fputs("null", j->out);
 }
 
-void json_name(json *j, const char *name, const cmb_name *value)
+void json_put_name(json *j, const char *name, const cmb_name *value)
 {
     text_buf t;
     if (value->size == 0)
-        json_null(j, name);
+        json_put_null(j, name);
     else
-        json_string(j, name, text_name(&t, value, 0));
+        json_put_string(j, name, text_name(&t, value, 0));
 }
 
-void json_time(json *j, const char *name, int64_t microseconds)
+void json_put_time(json *j, const char *name, int64_t microseconds)
 {
     text_buf t;
-    json_string(j, name, text_time(&t, microseconds));
+    json_put_string(j, name, text_time(&t, microseconds));
 }
 
 void json_end_line(json *j)

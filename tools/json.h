@@ -20,18 +20,18 @@ typedef struct json {
 } json;
 
 /* `name` is NULL inside arrays and at the top. */
-void json_object(json *j, const char *name);
-void json_object_end(json *j);
-void json_array(json *j, const char *name);
-void json_array_end(json *j);
-void json_string(json *j, const char *name, const char *value); /* UTF-8 or not: as json_bytes */
-void json_bytes(json *j, const char *name, const void *data, size_t size);
-void json_u64(json *j, const char *name, uint64_t value);
-void json_real(json *j, const char *name, double value); /* three decimals */
-void json_bool(json *j, const char *name, bool value);
-void json_null(json *j, const char *name);
-void json_name(json *j, const char *name, const cmb_name *value); /* hexadecimal, or null */
-void json_time(json *j, const char *name, int64_t microseconds);  /* ISO 8601 */
+void json_put_object(json *j, const char *name);
+void json_put_object_end(json *j);
+void json_put_array(json *j, const char *name);
+void json_put_array_end(json *j);
+void json_put_string(json *j, const char *name, const char *value); /* UTF-8 or not: as json_bytes */
+void json_put_bytes(json *j, const char *name, const void *data, size_t size);
+void json_put_u64(json *j, const char *name, uint64_t value);
+void json_put_real(json *j, const char *name, double value); /* three decimals */
+void json_put_bool(json *j, const char *name, bool value);
+void json_put_null(json *j, const char *name);
+void json_put_name(json *j, const char *name, const cmb_name *value); /* hexadecimal, or null */
+void json_put_time(json *j, const char *name, int64_t microseconds);  /* ISO 8601 */
 void json_end_line(json *j);
 
 #endif

@@ -37,21 +37,21 @@ static int json_side(json *j, const char *name, cmb_clash *clash, cmb_clash_side
     cmb_presence presence = cmb_clash_presence(clash, side);
     cmb_bytes value;
     if (presence == CMB_ABSENT) {
-        json_null(j, name);
+        json_put_null(j, name);
         return 0;
     }
     if (presence == CMB_DISPUTED || size > JSON_VALUE_MAX) {
-        json_object(j, name);
+        json_put_object(j, name);
         if (presence == CMB_DISPUTED)
-            json_bool(j, "disputed", true);
+            json_put_bool(j, "disputed", true);
         else
-            json_u64(j, "size", size);
-        json_object_end(j);
+            json_put_u64(j, "size", size);
+        json_put_object_end(j);
         return 0;
     }
     int rc = cmb_clash_value(clash, side, &value);
     if (rc == 0)
-        json_bytes(j, name, value.data, value.size);
+        json_put_bytes(j, name, value.data, value.size);
     return rc;
 }
 
@@ -59,14 +59,14 @@ static int show_json(cmb_clash *clash)
 {
     json j = {.out = stdout};
     cmb_bytes key = cmb_clash_key(clash);
-    json_object(&j, NULL);
-    json_bytes(&j, "conflict", key.data, key.size);
+    json_put_object(&j, NULL);
+    json_put_bytes(&j, "conflict", key.data, key.size);
     int rc = json_side(&j, "base", clash, CMB_SIDE_BASE);
     if (rc == 0)
         rc = json_side(&j, "theirs", clash, CMB_SIDE_THEIRS);
     if (rc == 0)
         rc = json_side(&j, "ours", clash, CMB_SIDE_MINE);
-    json_object_end(&j);
+    json_put_object_end(&j);
     json_end_line(&j);
     return rc;
 }
@@ -115,11 +115,11 @@ static void show_result(const cli *c, const cmb_merge_result *r, size_t conflict
     text_buf t;
     if (cli_has(c, MERGING_JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_string(&j, "result", kind_names[r->kind]);
-        json_u64(&j, "conflicts", conflicts);
+        json_put_object(&j, NULL);
+        json_put_string(&j, "result", kind_names[r->kind]);
+        json_put_u64(&j, "conflicts", conflicts);
         refs_rev_json(&j, &r->rev);
-        json_object_end(&j);
+        json_put_object_end(&j);
         json_end_line(&j);
     } else if (r->kind == CMB_MERGE_MERGED || r->kind == CMB_MERGE_FAST_FORWARD) {
         printf("%s: %s\n", kind_names[r->kind], text_name(&t, &r->rev.commit, 0));

@@ -13,11 +13,11 @@
 
 void refs_rev_json(json *j, const cmb_rev *rev)
 {
-    json_name(j, "commit", &rev->commit);
-    json_name(j, "base", &rev->base);
-    json_name(j, "root", &rev->root);
-    json_u64(j, "entries", rev->entries);
-    json_bool(j, "working", rev->working);
+    json_put_name(j, "commit", &rev->commit);
+    json_put_name(j, "base", &rev->base);
+    json_put_name(j, "root", &rev->root);
+    json_put_u64(j, "entries", rev->entries);
+    json_put_bool(j, "working", rev->working);
 }
 
 /* In their order; only where there are some. */
@@ -25,29 +25,29 @@ static void headers_json(json *j, const cmb_commit_header *headers, size_t n)
 {
     if (n == 0)
         return;
-    json_array(j, "headers");
+    json_put_array(j, "headers");
     for (size_t i = 0; i < n; i++) {
-        json_object(j, NULL);
-        json_string(j, "name", headers[i].name);
-        json_bytes(j, "value", headers[i].value.data, headers[i].value.size);
-        json_object_end(j);
+        json_put_object(j, NULL);
+        json_put_string(j, "name", headers[i].name);
+        json_put_bytes(j, "value", headers[i].value.data, headers[i].value.size);
+        json_put_object_end(j);
     }
-    json_array_end(j);
+    json_put_array_end(j);
 }
 
 void refs_commit_json(json *j, const cmb_commit *commit)
 {
-    json_name(j, "commit", &commit->id);
-    json_name(j, "root", &commit->root);
-    json_u64(j, "entries", commit->entries);
-    json_u64(j, "generation", commit->generation);
-    json_array(j, "parents");
+    json_put_name(j, "commit", &commit->id);
+    json_put_name(j, "root", &commit->root);
+    json_put_u64(j, "entries", commit->entries);
+    json_put_u64(j, "generation", commit->generation);
+    json_put_array(j, "parents");
     for (size_t i = 0; i < commit->parent_count; i++)
-        json_name(j, NULL, &commit->parents[i]);
-    json_array_end(j);
-    json_time(j, "time", commit->time);
-    json_string(j, "author", commit->author);
-    json_string(j, "message", commit->message);
+        json_put_name(j, NULL, &commit->parents[i]);
+    json_put_array_end(j);
+    json_put_time(j, "time", commit->time);
+    json_put_string(j, "author", commit->author);
+    json_put_string(j, "message", commit->message);
     headers_json(j, commit->headers, commit->header_count);
 }
 
@@ -154,22 +154,22 @@ int refs_tag_print(cmb_store *store, const char *name)
 static void tag_json(void *ctx, const cmb_tag *tag)
 {
     json *j = ctx;
-    json_object(j, NULL);
-    json_name(j, "object", &tag->id);
-    json_string(j, "name", tag->name);
-    json_name(j, "target", &tag->target);
-    json_time(j, "time", tag->time);
-    json_string(j, "tagger", tag->tagger);
-    json_string(j, "message", tag->message);
+    json_put_object(j, NULL);
+    json_put_name(j, "object", &tag->id);
+    json_put_string(j, "name", tag->name);
+    json_put_name(j, "target", &tag->target);
+    json_put_time(j, "time", tag->time);
+    json_put_string(j, "tagger", tag->tagger);
+    json_put_string(j, "message", tag->message);
     headers_json(j, tag->headers, tag->header_count);
-    json_object_end(j);
+    json_put_object_end(j);
 }
 
 int refs_tag_json(json *j, cmb_store *store, const char *name)
 {
-    json_array(j, "tags");
+    json_put_array(j, "tags");
     int rc = each_tag(store, name, tag_json, j);
-    json_array_end(j);
+    json_put_array_end(j);
     return rc;
 }
 
@@ -195,12 +195,12 @@ static int show_ref(void *ctx, const cmb_ref *ref)
     text_buf id, n;
     if (cli_has(l->c, REFS_JSON)) {
         json j = {.out = stdout};
-        json_object(&j, NULL);
-        json_string(&j, "name", ref->name);
+        json_put_object(&j, NULL);
+        json_put_string(&j, "name", ref->name);
         refs_rev_json(&j, at);
         if (ref->tag)
-            json_name(&j, "object", &ref->object);
-        json_object_end(&j);
+            json_put_name(&j, "object", &ref->object);
+        json_put_object_end(&j);
         json_end_line(&j);
         return 0;
     }

@@ -38,17 +38,17 @@ static const char *kind_text(const cmb_pulled *p)
 
 static void print_json(json *j, const cmb_pulled *p)
 {
-    json_object(j, NULL);
-    json_string(j, p->tag ? "tag" : "branch", p->name);
-    json_string(j, "outcome", kind_text(p));
-    json_name(j, "theirs", &p->theirs);
-    json_name(j, "before", &p->before);
-    json_name(j, "after", &p->after);
+    json_put_object(j, NULL);
+    json_put_string(j, p->tag ? "tag" : "branch", p->name);
+    json_put_string(j, "outcome", kind_text(p));
+    json_put_name(j, "theirs", &p->theirs);
+    json_put_name(j, "before", &p->before);
+    json_put_name(j, "after", &p->after);
     if (p->kept)
-        json_string(j, "kept", p->kept);
+        json_put_string(j, "kept", p->kept);
     if (p->conflicts)
-        json_u64(j, "conflicts", p->conflicts);
-    json_object_end(j);
+        json_put_u64(j, "conflicts", p->conflicts);
+    json_put_object_end(j);
     json_end_line(j);
 }
 

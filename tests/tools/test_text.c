@@ -138,20 +138,20 @@ static void json_escapes_text_and_gives_bytes_as_base64(void **state)
     (void)state;
     sink_open(&s);
     j.out = s.out;
-    json_object(&j, NULL);
-    json_string(&j, "text", "a\"b\\c\nd\te\x01\xc3\xa9");
-    json_bytes(&j, "one", "\xff", 1);
-    json_bytes(&j, "two", "\xff\x00", 2);
-    json_bytes(&j, "three", "\xff\x00\x01", 3);
-    json_array(&j, "list");
-    json_u64(&j, NULL, UINT64_MAX);
-    json_bool(&j, NULL, true);
-    json_null(&j, NULL);
-    json_array_end(&j);
-    json_object(&j, "empty");
-    json_object_end(&j);
-    json_real(&j, "real", 0.5);
-    json_object_end(&j);
+    json_put_object(&j, NULL);
+    json_put_string(&j, "text", "a\"b\\c\nd\te\x01\xc3\xa9");
+    json_put_bytes(&j, "one", "\xff", 1);
+    json_put_bytes(&j, "two", "\xff\x00", 2);
+    json_put_bytes(&j, "three", "\xff\x00\x01", 3);
+    json_put_array(&j, "list");
+    json_put_u64(&j, NULL, UINT64_MAX);
+    json_put_bool(&j, NULL, true);
+    json_put_null(&j, NULL);
+    json_put_array_end(&j);
+    json_put_object(&j, "empty");
+    json_put_object_end(&j);
+    json_put_real(&j, "real", 0.5);
+    json_put_object_end(&j);
     json_end_line(&j);
     sink_expect(&s, "{\"text\": \"a\\\"b\\\\c\\nd\\te\\u0001\xc3\xa9\", \"one\": {\"base64\": \"/w==\"}, "
                     "\"two\": {\"base64\": \"/wA=\"}, \"three\": {\"base64\": \"/wAB\"}, "
