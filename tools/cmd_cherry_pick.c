@@ -30,8 +30,7 @@ static int run(cli *c)
 const cli_command cmd_cherry_pick = {
     .name = "cherry-pick",
     .summary = "does on a branch what one commit changed elsewhere",
-    .synopsis = "cherry-pick IMAGE REV [KEY=HOW...] [-b INTO] [--mainline N] [--strategy NAME] [-m MSG] [-a NAME]\n"
-                "            [--rest HOW] [--hex] [--json]",
+    .synopsis = "cherry-pick IMAGE REV [KEY=HOW...] [-b INTO] [--mainline N] [-s NAME] [-m MSG] [-a NAME] [--rest HOW] [--json]",
     .details = "Makes a commit. Author and message are those of REV unless they are given. Conflicts are as in merge.",
     .examples = "cambium cherry-pick data.cmb feature~2\n"
                 "cambium cherry-pick data.cmb 1f3a9c -b release -m 'the fix'",

@@ -30,8 +30,7 @@ static int run(cli *c)
 const cli_command cmd_revert = {
     .name = "revert",
     .summary = "undoes on a branch what one commit changed",
-    .synopsis = "revert IMAGE REV [KEY=HOW...] [-b INTO] [--mainline N] [--strategy NAME] [-m MSG] [-a NAME]\n"
-                "       [--rest HOW] [--hex] [--json]",
+    .synopsis = "revert IMAGE REV [KEY=HOW...] [-b INTO] [--mainline N] [-s NAME] [-m MSG] [-a NAME] [--rest HOW] [--json]",
     .details = "Makes a commit; the one that is undone stays in the history. What was changed again since is a conflict, as in merge.",
     .examples = "cambium revert data.cmb main\n"
                 "cambium revert data.cmb main~3 greeting=ours\n"
