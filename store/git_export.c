@@ -3,6 +3,7 @@
 #include "store/git.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 /* ---- refs ---- */
 
@@ -211,18 +212,30 @@ static void tag_key(const cmb_name *id, const char *git_name, cmb_name *out_name
     memcpy(out_name->bytes + 16, ref.bytes, 16);
 }
 
-/* A tag object below another is written under its own name if a ref of that name stands on it, else under the upper one's, which
- * takes the ref over afterwards. */
-static const char *name_of(const cmb_git_exporter *ex, const cmb_tag_record *record, const char *upper)
+/*
+ * The name in git under which a tag object below another is written: its own, whether a ref of that name stands on it or there is none. git
+ * makes a ref for every tag that it reads, and none twice: if the name is taken by another object (git's own streams call all objects
+ * of a tag alike), it gets one that is free.
+ */
+static void lower_name(const cmb_git_exporter *ex, const cmb_tag_record *record, const char *upper, char out_name[CMB_GIT_REF_SIZE])
 {
-    char git_name[CMB_GIT_REF_SIZE], full[CMB_REF_FULL_SIZE];
+    char full[CMB_REF_FULL_SIZE];
     cmb_name key;
-    if (strlen(record->tag.name) > CMB_REF_NAME_MAX || cmb_ref_full_name(CMB_TAGS, record->tag.name, full))
-        return upper;
-    cmb_git_ref_there(full, git_name);
-    ref_key(git_name, &key);
-    uint64_t i = cmb_git_written_mark(ex, &key, UINT64_MAX);
-    return i && cmb_name_equal(&ex->refs[i - 1].state.tag.id, &record->at.id) ? ex->refs[i - 1].git_name : upper;
+    const char *own = record->tag.name;
+    bool good = strlen(own) <= CMB_REF_NAME_MAX && !cmb_ref_full_name(CMB_TAGS, own, full);
+    for (unsigned n = 0;; n++) {
+        if (good && !n)
+            cmb_git_ref_there(full, out_name);
+        else
+            snprintf(out_name, CMB_GIT_REF_SIZE, "%.*s-%u", (int)CMB_REF_NAME_MAX, upper, n + 1);
+        tag_key(&record->at.id, out_name, &key);
+        if (cmb_git_written_mark(ex, &key, 0))
+            return; /* it is written already */
+        ref_key(out_name, &key);
+        uint64_t i = cmb_git_written_mark(ex, &key, UINT64_MAX);
+        if (!i || (i <= ex->ref_count && cmb_name_equal(&ex->refs[i - 1].state.tag.id, &record->at.id)))
+            return;
+    }
 }
 
 /* Of what a commit stands for. */
@@ -272,12 +285,16 @@ static int add_object(void *ctx, const cmb_tag_record *record)
 /* One object above what has the mark *inout_mark. */
 static int put_object(cmb_git_exporter *ex, const struct cmb_git_export_ref *ref, const cmb_commit_at *at, bool top, uint64_t *inout_mark)
 {
+    char name[CMB_GIT_REF_SIZE];
     cmb_tag_record *record;
     cmb_name key;
     int error = cmb_tag_load(ex->store, at, &record);
     if (error)
         return error;
-    const char *name = top ? ref->git_name : name_of(ex, record, ref->git_name);
+    if (top)
+        memcpy(name, ref->git_name, sizeof name);
+    else
+        lower_name(ex, record, ref->git_name, name);
     tag_key(&at->id, name, &key);
     uint64_t mark = cmb_git_written_mark(ex, &key, 0);
     if (!mark) {
@@ -285,6 +302,9 @@ static int put_object(cmb_git_exporter *ex, const struct cmb_git_export_ref *ref
         error = put_tag(ex, &record->tag, name, *inout_mark, mark);
         if (!error)
             error = cmb_git_written_add(ex, &key, 0, mark);
+        ref_key(name, &key);
+        if (!error && !cmb_git_written_mark(ex, &key, UINT64_MAX))
+            error = cmb_git_written_add(ex, &key, UINT64_MAX, UINT64_MAX); /* taken, by no ref of the image */
     }
     cmb_tag_free(&record->tag);
     *inout_mark = mark;

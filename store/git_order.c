@@ -53,13 +53,15 @@ static void look_at_dates(cmb_git_order *order, const cmb_commit *commit)
     }
 }
 
+/* Where a history is shallow it begins: a parent that the image does not have is left out. */
 static int add_parents(cmb_git_order *order, size_t number, const cmb_commit_record *record)
 {
     order->nodes[number].root = record->root;
     order->nodes[number].parents = order->parent_count;
-    order->nodes[number].parent_count = record->commit.parent_count;
     for (size_t i = 0; i < record->commit.parent_count; i++) {
         size_t parent;
+        if (!record->parents[i].length)
+            continue;
         int error = find_or_add(order, &record->parents[i], order->nodes[number].ref, &parent);
         if (!error)
             error = cmb_git_grow(order->alloc, (void **)&order->parents, &order->parent_capacity, order->parent_count, sizeof *order->parents);
@@ -67,6 +69,7 @@ static int add_parents(cmb_git_order *order, size_t number, const cmb_commit_rec
             return error;
         order->parents[order->parent_count++] = parent;
     }
+    order->nodes[number].parent_count = order->parent_count - order->nodes[number].parents;
     return 0;
 }
 
