@@ -58,14 +58,14 @@ static int conclude(cmb_dir *d, int error, cmb_dir **out_dir)
 
 int cmb_dir_open(cmb_snapshot *snapshot, cmb_bytes prefix, cmb_dir **out_dir)
 {
-    cmb_dir *d;
+    cmb_dir *d = NULL;
     int error = create(snapshot->store, prefix, &d);
     return error ? error : conclude(d, cmb_cursor_open(snapshot, &(cmb_range){.prefix = prefix}, &d->cursor), out_dir);
 }
 
 int cmb_txn_dir_open(cmb_txn *txn, cmb_bytes prefix, cmb_dir **out_dir)
 {
-    cmb_dir *d;
+    cmb_dir *d = NULL;
     int error = create(txn->store, prefix, &d);
     return error ? error : conclude(d, cmb_txn_cursor_open(txn, &(cmb_range){.prefix = prefix}, &d->cursor), out_dir);
 }
