@@ -112,8 +112,16 @@ static int feed(cmb_level *lv, uint32_t limit)
 
 /* ---- where a region starts ---- */
 
+void cmb_level_settled(cmb_level *lv, const uint8_t *key, uint32_t key_size)
+{
+    memcpy(lv->settled_key, key, key_size);
+    lv->settled_size = key_size;
+}
+
 static int start_at_level(cmb_level *lv)
 {
+    if (lv->settled_size)
+        return not_canonical(lv);
     cmb_decider_start(&lv->decider);
     lv->from_start = true;
     return 0;
@@ -124,6 +132,8 @@ static int start_before(cmb_level *lv, const cmb_path *path)
 {
     lv->left_size = cmb_path_key_before(path, lv->left_key);
     lv->from_start = false;
+    if (lv->settled_size && cmb_compare(lv->left_key, lv->left_size, lv->settled_key, lv->settled_size) < 0)
+        return not_canonical(lv);
     return cmb_decider_start_after(&lv->decider, cmb_hash64(lv->left_key, lv->left_size, lv->salt));
 }
 
@@ -294,6 +304,8 @@ static int try_end(cmb_level *lv, const cmb_entry *key, bool *out_ended)
         }
     }
     if (!error && stands) {
+        const cmb_entry *end = cmb_window_at(&lv->window, cmb_window_count(&lv->window));
+        cmb_level_settled(lv, end->key, end->key_size);
         error = cmb_decider_finish_boundary(&lv->decider);
         if (!error)
             error = close_region(lv);
@@ -397,13 +409,13 @@ int cmb_level_open(cmb_editor *editor, unsigned level, cmb_level **out_level)
         return CMB_ENOMEM;
     lv->editor = editor;
     lv->level = level;
-    lv->seams_end = &lv->seams;
     lv->salt = cmb_boundary_salt(tree->seed, level, 0);
     cmb_window_init(&lv->window, &tree->alloc);
     cmb_decider_init(&lv->decider, &tree->alloc, tree->target, level > 0, &cmb_level_decider_ops, lv);
     lv->left_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
+    lv->settled_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     lv->scratch = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
-    int error = lv->left_key && lv->scratch ? 0 : CMB_ENOMEM;
+    int error = lv->left_key && lv->settled_key && lv->scratch ? 0 : CMB_ENOMEM;
     for (unsigned i = 0; i < CMB_COUNTOF(lv->origins) && !error; i++) {
         cmb_origin *o = &lv->origins[i];
         o->has = level < editor->heights[i];
@@ -434,6 +446,7 @@ void cmb_level_close(cmb_level *lv)
     cmb_window_destroy(&lv->window);
     cmb_decider_destroy(&lv->decider);
     cmb_release(&tree->alloc, lv->left_key, CMB_KEY_MAX);
+    cmb_release(&tree->alloc, lv->settled_key, CMB_KEY_MAX);
     cmb_release(&tree->alloc, lv->scratch, CMB_KEY_MAX);
     cmb_release(&tree->alloc, lv->record.data, lv->record.capacity);
     cmb_release(&tree->alloc, lv, sizeof(*lv));

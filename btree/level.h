@@ -49,10 +49,15 @@ typedef struct cmb_olds { /* in key order; a ring */
     uint32_t capacity, head, count;
 } cmb_olds;
 
+#define CMB_SEAM_BETWEEN UINT64_MAX
+
 /* From `key` on, what is old is another tree's. */
 typedef struct cmb_seam {
-    struct cmb_seam *next;
+    struct cmb_seam *next, *before; /* in a level's queue */
     unsigned origin;
+    /* Where it was crossed: the tree that was left, the old node that was left half-way, and the one that was entered. 0: no more of that tree; CMB_SEAM_BETWEEN: between two. */
+    unsigned left_origin;
+    uint64_t left, entered;
     uint32_t key_size; /* up to CMB_KEY_MAX + 1 */
     uint8_t key[];
 } cmb_seam;
@@ -71,7 +76,7 @@ typedef struct cmb_level {
     unsigned origin;   /* whose entries come next */
     unsigned start;    /* whose the region's start was */
     cmb_seam *pending; /* arrived while no region was open: what it takes depends on the event that follows */
-    cmb_seam *seams, **seams_end; /* crossed, and not passed on yet, as nodes left of them are still to come; in key order */
+    cmb_seam *seams, *last_seam; /* crossed, and not passed on yet, as nodes left of them are still to come; in key order */
     bool active;       /* a region is open */
     bool from_start;   /* it starts at the level's start */
     bool restarting;
@@ -86,6 +91,8 @@ typedef struct cmb_level {
     uint64_t salt;     /* of round 0 */
     uint32_t left_size;
     uint8_t *left_key; /* CMB_KEY_MAX bytes: the boundary that the region starts after */
+    uint32_t settled_size; /* 0: no region was ended yet */
+    uint8_t *settled_key; /* CMB_KEY_MAX bytes: what lies up to here has gone up; no region may come back to it */
     uint8_t *scratch;  /* CMB_KEY_MAX bytes */
     cmb_node_buffer record;
 } cmb_level;
@@ -135,6 +142,7 @@ int cmb_level_pass_seams(cmb_level *lv, const cmb_entry *key);
 int cmb_level_open_region(cmb_level *lv, const cmb_entry *key);
 int cmb_level_advance(cmb_level *lv, const cmb_entry *key);
 int cmb_level_enter_next(cmb_level *lv);
+void cmb_level_settled(cmb_level *lv, const uint8_t *key, uint32_t key_size);
 /* Is the end of the node before the one that the path is at cut? */
 int cmb_level_is_cut_before(cmb_level *lv, cmb_origin *o, bool *out_cut);
 /* Is the node at the path, and all beyond it, as it was, up to the event with this key (NULL: none)? */

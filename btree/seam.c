@@ -28,8 +28,17 @@ void cmb_level_free_seams(cmb_level *lv)
 static void queue_seam(cmb_level *lv, cmb_seam *seam)
 {
     seam->next = NULL;
-    *lv->seams_end = seam;
-    lv->seams_end = &seam->next;
+    seam->before = lv->last_seam;
+    *(lv->last_seam ? &lv->last_seam->next : &lv->seams) = seam;
+    lv->last_seam = seam;
+}
+
+static cmb_seam *unqueue_last(cmb_level *lv)
+{
+    cmb_seam *seam = lv->last_seam;
+    lv->last_seam = seam->before;
+    *(lv->last_seam ? &lv->last_seam->next : &lv->seams) = NULL;
+    return seam;
 }
 
 int cmb_level_pass_seams(cmb_level *lv, const cmb_entry *key)
@@ -40,8 +49,7 @@ int cmb_level_pass_seams(cmb_level *lv, const cmb_entry *key)
         if (key && cmb_compare(seam->key, seam->key_size, key->key, key->key_size) > 0)
             break;
         lv->seams = seam->next;
-        if (!lv->seams)
-            lv->seams_end = &lv->seams;
+        *(lv->seams ? &lv->seams->before : &lv->last_seam) = NULL;
         error = cmb_editor_switch_up(lv->editor, lv->level + 1, seam);
     }
     return error;
@@ -114,10 +122,34 @@ static int enter_other(cmb_level *lv, const cmb_seam *seam)
     return 0;
 }
 
+/* The old node that is half fed. */
+static uint64_t stands_in(const cmb_level *lv)
+{
+    if (lv->position < lv->count)
+        return cmb_olds_newest(&lv->olds)->ref.addr;
+    return lv->at_ended ? 0 : CMB_SEAM_BETWEEN;
+}
+
+/*
+ * Two seams, there and back, and no old node of either tree ends between them: the levels above have nothing between them in either, so
+ * it is all one to them. Thus seams go up no further than they matter, and few wait.
+ */
+static void forget_detour(cmb_level *lv)
+{
+    const cmb_seam *back = lv->last_seam, *there = back->before;
+    if (!there || there->left_origin != back->origin || there->left == CMB_SEAM_BETWEEN || there->left != back->entered ||
+        there->entered != back->left)
+        return;
+    free_seam(lv, unqueue_last(lv));
+    free_seam(lv, unqueue_last(lv));
+}
+
 /* All old entries before the seam are in the region. Takes the seam over. */
 static int cross(cmb_level *lv, cmb_seam *seam)
 {
     assert(lv->active);
+    seam->left_origin = lv->origin;
+    seam->left = stands_in(lv);
     queue_seam(lv, seam);
     int error = leave_old(lv);
     if (error)
@@ -125,7 +157,12 @@ static int cross(cmb_level *lv, cmb_seam *seam)
     lv->position = lv->count = 0;
     lv->at_old_end = false;
     lv->origin = seam->origin;
-    return enter_other(lv, seam);
+    error = enter_other(lv, seam);
+    if (error)
+        return error;
+    seam->entered = stands_in(lv);
+    forget_detour(lv);
+    return 0;
 }
 
 int cmb_level_settle_seam(cmb_level *lv, const cmb_entry *key)
@@ -138,6 +175,7 @@ int cmb_level_settle_seam(cmb_level *lv, const cmb_entry *key)
     int error = is_free(lv, seam, key, &is_free_here);
     if (!error && is_free_here) {
         lv->origin = seam->origin;
+        cmb_level_settled(lv, seam->key, seam->key_size - 1);
         return cmb_editor_switch_up(lv->editor, lv->level + 1, seam);
     }
     cmb_entry at = entry_at(seam);
