@@ -30,7 +30,7 @@ static int run(cli *c)
 const cli_command cmd_merge = {
     .name = "merge",
     .summary = "merges a revision into a branch",
-    .synopsis = "merge IMAGE REV [KEY=HOW...] [-b INTO] [--no-ff | --ff-only] [-s NAME] [-m MSG] [-a NAME] [--rest HOW] [--json]",
+    .synopsis = "merge IMAGE REV [KEY=HOW...] [-b INTO] [--no-ff|--ff-only] [-s NAME] [-m MSG] [-a NAME] [--rest HOW] [--json]",
     .details = "What only one side changed since their common ancestor is taken over. If there are keys that both changed, and that\n"
                "the strategy does not settle, they are listed, nothing is merged, and the exit status is 1. Merge again with a\n"
                "resolution for each: KEY=ours, KEY=theirs, KEY=delete, or KEY=@FILE for a value (@- is standard input).",
