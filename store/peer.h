@@ -32,6 +32,10 @@ typedef struct cmb_params {
     uint64_t seed;
 } cmb_params;
 void cmb_params_of(const cmb_store *store, cmb_params *out_params);
+static inline bool cmb_params_equal(const cmb_params *a, const cmb_params *b)
+{
+    return a->hash == b->hash && a->node_size == b->node_size && a->seed == b->seed;
+}
 /* CMB_ENOTSUP names what differs. `whose`: "the bundle". */
 int cmb_params_compare(const cmb_store *store, const cmb_params *other, const char *whose);
 int cmb_params_put(cmb_wire_out *out, const cmb_params *params);

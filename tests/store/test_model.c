@@ -41,6 +41,7 @@ typedef struct setup {
     uint32_t node_size;
     cmb_residency_mode residency;
     size_t txn_memory;
+    cmb_hash_kind hash;  /* 0: the default */
 } setup;
 
 typedef struct world {
@@ -695,7 +696,7 @@ static const struct {
 
 static void begin_world(world *w, const setup *how, uint64_t seed)
 {
-    cmb_init_options init = {.node_size = how->node_size, .force = true};
+    cmb_init_options init = {.node_size = how->node_size, .hash = how->hash, .force = true};
     cmb_device_options device = {.size = how->size};
     memset(w, 0, sizeof *w);
     w->how = how;
@@ -816,6 +817,16 @@ static void scripts_agree_with_the_model_with_spilling(void **state)
     run(&how);
 }
 
+static void scripts_agree_with_the_model_with_cryptographic_names(void **state)
+{
+    static const setup how = {.device = "mem:", .node_size = 512, .txn_memory = 20000, .hash = CMB_HASH_SHA256};
+    if (cmb_store_init("mem:", &(cmb_init_options){.hash = CMB_HASH_SHA256}, NULL) == CMB_ENOTSUP) {
+        print_message("built without the feature sha256\n");
+        skip();
+    }
+    run(&how);
+}
+
 static void on_file(uint64_t size, cmb_residency_mode residency)
 {
     char name[64];
@@ -867,6 +878,7 @@ int main(void)
         cmocka_unit_test(scripts_agree_with_the_model_with_tiny_nodes),
         cmocka_unit_test(scripts_agree_with_the_model_in_the_pool),
         cmocka_unit_test(scripts_agree_with_the_model_with_spilling),
+        cmocka_unit_test(scripts_agree_with_the_model_with_cryptographic_names),
         cmocka_unit_test(scripts_agree_with_the_model_on_a_file),
         cmocka_unit_test(scripts_agree_with_the_model_on_a_file_of_fixed_size),
         cmocka_unit_test(scripts_agree_with_the_model_on_the_device_that_is_named),

@@ -435,6 +435,337 @@ static void more_than_the_limit_is_refused(void **state)
     close_pair(&a, &b);
 }
 
+/* ---- at random ---- */
+
+#define IMAGES 3
+static const char *const BRANCHES[] = {"main", "feature"};
+
+/* The greater value wins, and any value against none: the same whoever asks. */
+static int greater(void *ctx, cmb_clash *clash, cmb_bytes *out_value)
+{
+    cmb_bytes mine = {NULL, 0}, theirs = {NULL, 0};
+    (void)ctx;
+    (void)out_value;
+    if (cmb_clash_presence(clash, CMB_SIDE_MINE) == CMB_ABSENT)
+        return CMB_ANSWER_THEIRS;
+    if (cmb_clash_presence(clash, CMB_SIDE_THEIRS) == CMB_ABSENT)
+        return CMB_ANSWER_MINE;
+    must(cmb_clash_value(clash, CMB_SIDE_MINE, &mine));
+    must(cmb_clash_value(clash, CMB_SIDE_THEIRS, &theirs));
+    return cmb_compare(mine.data, mine.size, theirs.data, theirs.size) >= 0 ? CMB_ANSWER_MINE : CMB_ANSWER_THEIRS;
+}
+
+static void edit_at_random(bed *b, uint64_t *random)
+{
+    static uint8_t value[700 << 10];
+    cmb_commit_info info = {.author = "ada", .message = "random"};
+    const char *branch = BRANCHES[bed_mix(random) % 2];
+    cmb_txn *txn;
+    must(cmb_txn_begin(b->store, branch, 0, &txn));
+    for (uint64_t n = 1 + bed_mix(random) % 30; n; n--) {
+        char key[32];
+        uint64_t v = bed_mix(random), size = v % 97 == 0 ? v % sizeof value : v % 60;
+        snprintf(key, sizeof key, "k%llu", (unsigned long long)(bed_mix(random) % 400));
+        if (v % 5 == 0) {
+            int error = cmb_txn_del(txn, str(key));
+            assert_true(error == 0 || error == CMB_ENOTFOUND);
+            continue;
+        }
+        memset(value, (int)(v >> 32), size);
+        must(cmb_txn_put(txn, str(key), (cmb_bytes){value, size}));
+    }
+    must(cmb_txn_commit(txn, bed_mix(random) % 3 ? &info : NULL, NULL));
+}
+
+static void merge_locally(bed *b, uint64_t *random)
+{
+    cmb_commit_info info = {.flags = CMB_MERGE_DETERMINISTIC};
+    cmb_merge_result result;
+    uint64_t into = bed_mix(random) % 2;
+    must(cmb_merge(b->store, BRANCHES[into], BRANCHES[1 - into], greater, NULL, &info, &result));
+    assert_null(result.open);
+}
+
+/* Cut somewhere first; then whole, and again: then nothing travels. */
+static void pull_at_random(bed *to, bed *from, uint64_t *random)
+{
+    cmb_pull_options options = {.names = BRANCHES, .name_count = 2, .merge = true, .merge_fn = greater};
+    cmb_sync_stats stats;
+    uint64_t before = shown(to->store), cut = bed_mix(random) % 3000;
+    int error = pull_cut(to->store, from->store, cut, &options, &stats);
+    if (error) {
+        must_be(error, CMB_ESYNTAX);
+        assert_int_equal(shown(to->store), before);
+        must(cmb_pull(to->store, from->store, &options, &stats));
+    }
+    must(cmb_pull(to->store, from->store, &options, &stats));
+    assert_int_equal(stats.commits, 0);
+}
+
+static bool all_equal(bed *beds)
+{
+    bool equal = true;
+    for (unsigned i = 1; i < IMAGES; i++)
+        for (unsigned k = 0; k < 2; k++) {
+            cmb_rev x = rev_of(beds[0].store, BRANCHES[k]), y = rev_of(beds[i].store, BRANCHES[k]);
+            equal = equal && !x.working && !y.working && same_name(&x.commit, &y.commit);
+        }
+    return equal;
+}
+
+static void gossip(cmb_hash_kind hash, uint64_t seed)
+{
+    uint64_t random = seed;
+    bed beds[IMAGES];
+    print_message("CMB_SEED=%llu\n", (unsigned long long)seed);
+    for (unsigned i = 0; i < IMAGES; i++) {
+        open_image(&beds[i], hash, 512);
+        beds[i].env.now += i;
+        put(beds[i].store, "main", "origin", i == 2 ? "other" : "same", "first");
+        must(cmb_branch_create(beds[i].store, "feature", "main"));
+    }
+    for (unsigned step = 0; step < 50; step++) {
+        bed *b = &beds[bed_mix(&random) % IMAGES], *other = &beds[bed_mix(&random) % IMAGES];
+        uint64_t what = bed_mix(&random) % 10;
+        if (what < 6)
+            edit_at_random(b, &random);
+        else if (what < 7)
+            merge_locally(b, &random);
+        else if (what < 8)
+            bed_reopen(b);
+        else if (b != other)
+            pull_at_random(b, other, &random);
+    }
+    /* Pairs that pull from each other: round a ring, each from the next, everybody would merge for ever. */
+    for (unsigned i = 0; i < 2 * IMAGES; i++) {
+        pull_at_random(&beds[i % IMAGES], &beds[(i + 1) % IMAGES], &random);
+        pull_at_random(&beds[(i + 1) % IMAGES], &beds[i % IMAGES], &random);
+    }
+    assert_true(all_equal(beds));
+    for (unsigned i = 0; i < IMAGES; i++) {
+        must_be_sound(beds[i].store);
+        bed_close(&beds[i]);
+    }
+}
+
+static void images_that_pull_from_each_other_at_random_end_with_equal_heads(void **state)
+{
+    for (unsigned i = 0; i < 2 * bed_budget(); i++)
+        gossip(CMB_HASH_XXH3, bed_seed() + i);
+}
+
+static void so_do_those_with_cryptographic_names(void **state)
+{
+    if (cmb_hash_check(CMB_HASH_SHA256)) {
+        print_message("built without the feature sha256\n");
+        skip();
+    }
+    for (unsigned i = 0; i < bed_budget(); i++)
+        gossip(CMB_HASH_SHA256, bed_seed() + 1000 + i);
+}
+
+/* ---- no memory ---- */
+
+typedef struct meter {
+    uint64_t left; /* allocations until one fails */
+} meter;
+
+static void *meter_alloc(void *ctx, size_t size)
+{
+    meter *m = ctx;
+    return m->left && --m->left == 0 ? NULL : malloc(size);
+}
+
+static void *meter_resize(void *ctx, void *ptr, size_t old_size, size_t new_size)
+{
+    meter *m = ctx;
+    (void)old_size;
+    return m->left && --m->left == 0 ? NULL : realloc(ptr, new_size);
+}
+
+static void meter_release(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    (void)size;
+    free(ptr);
+}
+
+/* One allocation fails, each in turn: a clean error, and the image shows what it did before, or all of it. */
+static void without_memory_a_pull_does_nothing_or_everything(void **state)
+{
+    meter m = {0};
+    cmb_pull_options options = {.merge = true};
+    bed a, b;
+    open_image(&a, CMB_HASH_XXH3, 512);
+    put_range(a.store, "main", 0, 1, 40, "value", "one");
+    put_range(a.store, "main", 3, 4, 10, "other", "two");
+    int error = CMB_ENOMEM;
+    for (uint64_t k = 1; error; k += bed_budget() > 1 ? 1 : 3) {
+        memset(&b, 0, sizeof b);
+        b.options.alloc = (cmb_allocator){&m, meter_alloc, meter_resize, meter_release};
+        bed_open_with(&b, 0, &(cmb_init_options){.node_size = 512});
+        put(b.store, "main", "mine", "alone", "unrelated");
+        uint64_t before = shown(b.store);
+        m.left = k;
+        error = cmb_pull(b.store, a.store, &options, NULL);
+        m.left = 0;
+        if (error) {
+            must_be(error, CMB_ENOMEM);
+            must(cmb_pull(b.store, a.store, &options, NULL));
+        }
+        assert_int_not_equal(shown(b.store), before);
+        expect(b.store, "main", "mine", "alone");
+        expect(b.store, "main", "key00000003", "other of 3");
+        bed_close(&b);
+    }
+    bed_close(&a);
+}
+
+/* ---- peers that lie ---- */
+
+typedef struct liar {
+    cut_peer peer;
+    uint64_t random;
+    uint8_t message[1 << 16]; /* of the answering side, forged and framed anew */
+    file forged;
+    cmb_wire_in in;
+    cmb_wire_out out;
+    unsigned honest; /* messages before the forged one */
+    bool begun;
+} liar;
+
+static int honest_read(void *ctx, void *out, size_t size, size_t *out_read)
+{
+    return cmb_loopback_read(&((liar *)ctx)->peer.loop, out, size, out_read);
+}
+
+static int forged_write(void *ctx, const void *data, size_t size)
+{
+    return file_write(&((liar *)ctx)->forged, data, size);
+}
+
+/* Takes the next message from the honest side and passes it on, changed if its turn has come. */
+static int relay(liar *l)
+{
+    size_t n = 0;
+    int error = l->begun ? 0 : cmb_wire_in_begin(&l->in, CMB_WIRE_PEER);
+    l->begun = true;
+    if (!error)
+        error = cmb_wire_in_message(&l->in);
+    while (!error && !(l->in.last && l->in.at == l->in.size)) {
+        assert_true(n < sizeof l->message);
+        error = cmb_wire_get(&l->in, &l->message[n++], 1);
+    }
+    if (error)
+        return error;
+    must(cmb_wire_in_end_message(&l->in));
+    if (l->honest-- == 0)
+        for (uint64_t k = 1 + bed_mix(&l->random) % 3; k; k--) {
+            size_t at = bed_mix(&l->random) % n;
+            l->message[at] = bed_mix(&l->random) % 3 ? (uint8_t)bed_mix(&l->random) : 0xff;
+        }
+    must(cmb_wire_put(&l->out, l->message, n));
+    return cmb_wire_out_end_message(&l->out);
+}
+
+static int liar_read(void *ctx, void *out, size_t size, size_t *out_read)
+{
+    liar *l = ctx;
+    if (l->forged.at == l->forged.size) {
+        int error = relay(l);
+        if (error)
+            return error == CMB_ESYNTAX ? file_read(&l->forged, out, size, out_read) : error;
+    }
+    return file_read(&l->forged, out, size, out_read);
+}
+
+static int liar_write(void *ctx, const void *data, size_t size)
+{
+    return cmb_loopback_write(&((liar *)ctx)->peer.loop, data, size);
+}
+
+static int known_elsewhere(void *ctx, const cmb_commit_at *at)
+{
+    cmb_commit_at found;
+    cmb_store **stores = ctx;
+    return cmb_commit_find(stores[0], &at->id, &found) == 0 || cmb_commit_find(stores[1], &at->id, &found) == 0 ? 0 : CMB_ECORRUPT;
+}
+
+static void a_peer_that_lies_makes_nothing_show_that_did_not_exist(void **state)
+{
+    liar *l = calloc(1, sizeof *l);
+    bed a, own;
+    assert_non_null(l);
+    print_message("CMB_SEED=%llu\n", (unsigned long long)bed_seed());
+    open_image(&a, CMB_HASH_XXH3, 512);
+    put_range(a.store, "main", 0, 1, 40, "value", "one");
+    must(cmb_branch_create(a.store, "feature", "main"));
+    put_range(a.store, "main", 3, 4, 10, "other", "two");
+    open_image(&own, CMB_HASH_XXH3, 512);
+    put(own.store, "main", "mine", "alone", "unrelated");
+    for (unsigned i = 0; i < 100 * bed_budget(); i++) {
+        bed b;
+        cmb_store *stores[] = {a.store, own.store};
+        open_image(&b, CMB_HASH_XXH3, 512);
+        put(b.store, "main", "mine", "alone", "unrelated");
+        memset(l, 0, sizeof *l);
+        l->random = bed_seed() + i;
+        l->honest = (unsigned)(bed_mix(&l->random) % 3);
+        must(cmb_loopback_open(&l->peer.loop, a.store, &b.store->alloc));
+        must(cmb_wire_in_open(&l->in, &b.store->alloc, "honest", honest_read, l));
+        must(cmb_wire_out_open(&l->out, &b.store->alloc, forged_write, l));
+        must(cmb_wire_out_begin(&l->out, CMB_WIRE_PEER));
+        cmb_pull_from(b.store, liar_read, liar_write, l, NULL, NULL);
+        must(cmb_commits_each(b.store, known_elsewhere, stores));
+        expect(b.store, "main", "mine", "alone");
+        must_be_sound(b.store);
+        cmb_wire_in_close(&l->in);
+        cmb_wire_out_close(&l->out);
+        cmb_loopback_close(&l->peer.loop);
+        free(l->forged.data);
+        bed_close(&b);
+    }
+    bed_close(&own);
+    bed_close(&a);
+    free(l);
+}
+
+/* Whatever the asking side says, the answering one only ever answers or ends. */
+static void a_peer_that_asks_nonsense_gets_no_answer(void **state)
+{
+    uint64_t random = bed_seed();
+    bed a;
+    print_message("CMB_SEED=%llu\n", (unsigned long long)random);
+    open_image(&a, CMB_HASH_XXH3, 512);
+    put_range(a.store, "main", 0, 1, 40, "value", "one");
+    uint64_t before = shown(a.store);
+    for (unsigned i = 0; i < 500 * bed_budget(); i++) {
+        cmb_loopback loop;
+        cmb_wire_out out;
+        cmb_params params;
+        uint8_t word[64];
+        size_t got;
+        must(cmb_loopback_open(&loop, a.store, &a.store->alloc));
+        must(cmb_wire_out_open(&out, &a.store->alloc, cmb_loopback_write, &loop));
+        must(cmb_wire_out_begin(&out, CMB_WIRE_PEER));
+        for (uint64_t n = bed_mix(&random) % 4; n; n--) {
+            cmb_params_of(a.store, &params);
+            must(cmb_wire_put_uint(&out, 1, bed_mix(&random) % 8));
+            if (bed_mix(&random) % 2)
+                must(cmb_params_put(&out, &params));
+            for (uint64_t k = bed_mix(&random) % 5; k; k--)
+                must(cmb_wire_put_uint(&out, 4, bed_mix(&random) >> (bed_mix(&random) % 64)));
+            must(cmb_wire_out_end_message(&out));
+        }
+        while (cmb_loopback_read(&loop, word, sizeof word, &got) == 0 && got)
+            ;
+        cmb_wire_out_close(&out);
+        cmb_loopback_close(&loop);
+    }
+    assert_int_equal(shown(a.store), before);
+    bed_close(&a);
+}
+
 /* ---- over a real transport ---- */
 
 typedef struct served {
@@ -516,6 +847,11 @@ int main(void)
         cmocka_unit_test(a_shallow_update_travels_as_changes_from_the_old_head),
         cmocka_unit_test(a_pull_cut_at_any_byte_changes_nothing),
         cmocka_unit_test(more_than_the_limit_is_refused),
+        cmocka_unit_test(images_that_pull_from_each_other_at_random_end_with_equal_heads),
+        cmocka_unit_test(so_do_those_with_cryptographic_names),
+        cmocka_unit_test(without_memory_a_pull_does_nothing_or_everything),
+        cmocka_unit_test(a_peer_that_lies_makes_nothing_show_that_did_not_exist),
+        cmocka_unit_test(a_peer_that_asks_nonsense_gets_no_answer),
         cmocka_unit_test(a_pull_over_a_socket_brings_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
