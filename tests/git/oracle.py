@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: ISC
 """git as the judge of histories: what cambium says of an imported repository against what git says.
 
-usage: oracle.py [--pairs N] [--bases N] [--merges N] [--seed N] [--work DIR] CAMBIUM REPOSITORY...
+usage: oracle.py [--pairs N] [--bases N] [--merges N] [--random N] [--seed N] [--work DIR] CAMBIUM REPOSITORY...
 
-For each repository:
+With --random N a repository of N commits is made first: branches that merge each other criss-cross, octopus merges, files that
+become directories, modes that change. For each repository:
   round trip   fast-export --all, import-git, export-git, fast-import into an empty repository: every branch and tag has
                the name that git itself gives it when it reads the same stream (git drops the signatures of commits when
                it exports), and the name that it had wherever git keeps it.
@@ -254,20 +255,63 @@ class Judge:
         print(f"merge        {len(lines)} merge commits: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 
+def random_repository(repo, commits, seed):
+    """A few lines of history that edit the same files and merge each other."""
+    rng = random.Random(seed)
+    paths = [f"{d}{i}" for d in ("", "a/", "a/b/", "\u00fc/", "x y/") for i in range(6)]
+    tips, out = [], []
+
+    def data(text):
+        raw = text.encode()
+        return b"data %d\n%s\n" % (len(raw), raw)
+
+    for mark in range(1, commits + 1):
+        fresh = not tips or rng.random() < 0.01
+        parents = [] if fresh else rng.sample(tips, min(len(tips), rng.choice((1, 1, 1, 2, 2, 3))))
+        files = {}
+        for path in paths:  # what a careless person might have made of the parents
+            side = rng.choice(parents)[1] if parents else {}
+            if path in side:
+                files[path] = side[path]
+        for _ in range(rng.randrange(0, 4)):
+            path = rng.choice(paths)
+            if rng.random() < 0.2:
+                files.pop(path, None)
+            else:
+                files[path] = (rng.choice(("100644", "100644", "100755", "120000")), f"content {rng.randrange(40)}")
+        who = b"A U Thor <author@example.org> %d +0%d00" % (1000000000 + 60 * mark, rng.randrange(10))
+        out += [b"commit refs/heads/b%d\nmark :%d\nauthor %s\ncommitter %s\n" % (mark, mark, who, who), data(f"commit {mark}")]
+        out += [b"%s :%d\n" % (b"merge" if i else b"from", parent[0]) for i, parent in enumerate(parents)]
+        out.append(b"deleteall\n")
+        for path, (mode, content) in sorted(files.items()):
+            out += [b"M %s inline \"%s\"\n" % (mode.encode(), path.encode()), data(content)]
+        tips = (tips + [(mark, files)])[-8:]
+        if mark % 50 == 0:
+            out += [b"tag t%d\nfrom :%d\ntagger %s\n" % (mark, mark, who), data(f"tag {mark}")]
+    subprocess.run(["git", "init", "-q", "--bare", repo], check=True)
+    subprocess.run(["git", "-C", repo, "fast-import", "--quiet"], input=b"".join(out), check=True, stdout=subprocess.DEVNULL)
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--bases", type=int, default=1000)
     parser.add_argument("--merges", type=int, default=100)
+    parser.add_argument("--random", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", default=None)
     parser.add_argument("cambium")
-    parser.add_argument("repositories", nargs="+")
+    parser.add_argument("repositories", nargs="*")
     options = parser.parse_args()
     wrong = 0
+    if options.random:
+        options.repositories.append(None)
     for repo in options.repositories:
-        print(f"{os.path.basename(os.path.dirname(os.path.abspath(repo) + '/'))}, seed {options.seed}", flush=True)
         with tempfile.TemporaryDirectory(dir=options.work) as work:
+            if not repo:
+                repo = os.path.join(work, "random")
+                random_repository(repo, options.random, options.seed)
+            print(f"{repo}, seed {options.seed}", flush=True)
             judge = Judge(options.cambium, repo, work, options.seed)
             judge.round_trip()
             judge.diff(options.pairs)
