@@ -32,18 +32,21 @@ static int step(trail *t, bool *out_moved)
 {
     cmb_dagnode *n = t->node;
     int error = cmb_dag_read_parents(&t->dag, n);
-    *out_moved = false;
-    for (uint32_t i = 0; !error && i < n->parent_count && !*out_moved; i++) {
-        cmb_dagnode *parent = n->parents[i];
-        error = compare(t, &parent->root, out_moved);
-        if (!error && *out_moved) {
-            parent->uses++;
-            t->node = parent;
-            t->turn = !t->turn;
-            cmb_dag_release(&t->dag, n);
-        }
+    bool alike = false;
+    for (uint32_t i = 0; !error && !alike && i < n->parent_count; i++) {
+        error = compare(t, &n->parents[i]->root, &alike);
+        if (!error && alike)
+            t->node = n->parents[i];
     }
-    return error;
+    if (error)
+        return error;
+    if (alike) {
+        t->turn = !t->turn;
+        t->node->uses++;
+        cmb_dag_release(&t->dag, n);
+    }
+    *out_moved = alike;
+    return 0;
 }
 
 static int follow(trail *t, const cmb_commit_at *from, cmb_name *out_commit)
