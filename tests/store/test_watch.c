@@ -2,6 +2,8 @@
 /* Watches: what is told, of what, in which order, and what happens when there is no room. */
 #include "bed.h"
 
+#include <cambium/merge.h>
+#include <cambium/sync.h>
 #include <cambium/watch.h>
 
 #define LOG_MAX 4096
@@ -626,6 +628,146 @@ static void a_callback_can_commit_and_is_told_of_it_afterwards(void **state)
     bed_close(&b);
 }
 
+/* ---- moves of every kind ---- */
+
+static void merges_and_what_is_pulled_are_events_too(void **state)
+{
+    static told t, pulled, inside;
+    bed a, b;
+    cmb_merge_result result;
+    bed_open(&a);
+    bed_open(&b);
+    put(a.store, "main", "k", "1", "base");
+    must(cmb_branch_create(a.store, "side", "main"));
+    put(a.store, "side", "s", "1", "side");
+    watch(&t, &a, "main", true);
+    must(cmb_merge(a.store, "main", "side", cmb_merge_fail, NULL, NULL, &result)); /* forward */
+    put(a.store, "side", "s", "2", "side");
+    put(a.store, "main", "m", "1", "main");
+    must(cmb_merge(a.store, "main", "side", cmb_merge_fail, NULL, NULL, &result));
+    drain(&a);
+    assert_int_equal(t.count, 3);
+    assert_int_equal(t.after[2].entries, 3);
+    expect_chain(&t);
+    watch(&pulled, &b, "side", true);
+    watch_with(&inside, &b, &(cmb_watch_options){.branch = "main", .key = str("m"), .lossless = true});
+    must(cmb_pull(b.store, a.store, NULL, NULL));
+    drain(&b);
+    assert_int_equal(pulled.count, 1);
+    assert_false(pulled.existed[0]);
+    assert_int_equal(pulled.after[0].entries, 2);
+    assert_int_equal(inside.count, 1);
+    bed_close(&a);
+    bed_close(&b);
+}
+
+/* ---- any order of moves and dispatches ---- */
+
+#define SCRIPT_BRANCHES 3
+#define SCRIPT_WATCHES 8
+#define SCRIPT_MOVES 4000
+
+/* Where each branch ever stood. */
+typedef struct past {
+    unsigned count;
+    bool exists[SCRIPT_MOVES];
+    cmb_rev at[SCRIPT_MOVES];
+} past;
+
+typedef struct watcher {
+    const past *past;
+    cmb_watch *watch;
+    unsigned seen; /* index in the past */
+    bool lossless;
+    unsigned lost;
+} watcher;
+
+static void follow_past(void *ctx, const cmb_event *e)
+{
+    watcher *w = ctx;
+    unsigned next = w->lossless && e->kind == CMB_EVENT_CHANGED ? w->seen + 1 : w->past->count - 1;
+    assert_true(next > w->seen && next < w->past->count);
+    assert_int_equal(e->existed, w->past->exists[w->seen]);
+    assert_int_equal(e->exists, w->past->exists[next]);
+    assert_true(!e->existed || same_rev(&e->before, &w->past->at[w->seen]));
+    assert_true(!e->exists || same_rev(&e->after, &w->past->at[next]));
+    w->lost += e->kind == CMB_EVENT_LOST;
+    w->seen = next;
+}
+
+/* Notes where the branch stands if it has moved. */
+static void look(cmb_store *store, const char *branch, past *p)
+{
+    cmb_rev rev;
+    int error = cmb_rev_parse(store, branch, &rev);
+    if (error)
+        memset(&rev, 0, sizeof rev);
+    if (p->count && p->exists[p->count - 1] == !error && (error || same_rev(&p->at[p->count - 1], &rev)))
+        return;
+    assert_true(p->count < SCRIPT_MOVES);
+    p->exists[p->count] = !error;
+    p->at[p->count++] = rev;
+}
+
+static void move_randomly(cmb_store *store, const char *branch, bool exists, uint64_t *random)
+{
+    char value[16];
+    uint64_t r = bed_mix(random);
+    snprintf(value, sizeof value, "%u", (unsigned)(r >> 32) % 6);
+    if (!exists)
+        must(cmb_branch_create(store, branch, r % 2 ? NULL : "main"));
+    else if (r % 16 == 0 && strcmp(branch, "main") != 0)
+        must(cmb_branch_delete(store, branch));
+    else if (r % 16 == 1)
+        must(cmb_branch_set(store, branch, "main"));
+    else
+        put(store, branch, r & 64 ? "x" : "y", value, r % 3 ? NULL : "ring");
+}
+
+static void toggle(cmb_store *store, watcher *w, const past *p, const char *branch, bool lossless)
+{
+    if (w->watch) {
+        cmb_watch_close(w->watch);
+        *w = (watcher){.watch = NULL};
+        return;
+    }
+    *w = (watcher){.past = p, .seen = p->count - 1, .lossless = lossless};
+    must(cmb_watch_open(store, &(cmb_watch_options){.branch = branch, .lossless = lossless}, follow_past, w, NULL, &w->watch));
+}
+
+static void any_order_of_moves_and_dispatches_tells_each_watch_what_it_should(void **state)
+{
+    static past pasts[SCRIPT_BRANCHES];
+    static const char *const branches[SCRIPT_BRANCHES] = {"main", "one", "two"};
+    watcher watchers[SCRIPT_WATCHES] = {{.watch = NULL}};
+    uint64_t random = bed_seed();
+    bed b = {.options.watch_notes = 3 + random % 5};
+    print_message("seed %llu\n", (unsigned long long)random);
+    bed_open_with(&b, 0, NULL);
+    memset(pasts, 0, sizeof pasts);
+    for (unsigned i = 0; i < SCRIPT_MOVES / 4; i++) {
+        for (unsigned k = 0; k < SCRIPT_BRANCHES; k++)
+            look(b.store, branches[k], &pasts[k]);
+        uint64_t r = bed_mix(&random);
+        unsigned k = (unsigned)(r >> 8) % SCRIPT_BRANCHES, n = (unsigned)(r >> 16) % SCRIPT_WATCHES;
+        if (r % 4 == 0)
+            assert_true(cmb_watch_dispatch(b.store, 1 + (int)((r >> 24) % 12), 0) >= 0);
+        else if (r % 32 == 1)
+            toggle(b.store, &watchers[n], &pasts[k], branches[k], r >> 40 & 1);
+        else
+            move_randomly(b.store, branches[k], pasts[k].exists[pasts[k].count - 1], &random);
+    }
+    for (unsigned k = 0; k < SCRIPT_BRANCHES; k++)
+        look(b.store, branches[k], &pasts[k]);
+    drain(&b);
+    for (unsigned n = 0; n < SCRIPT_WATCHES; n++)
+        if (watchers[n].watch) {
+            const past *p = watchers[n].past;
+            assert_true(watchers[n].seen == p->count - 1);
+        }
+    bed_close(&b);
+}
+
 /* ---- dispatching ---- */
 
 static void dispatch_stops_at_its_limit_and_takes_turns(void **state)
@@ -724,6 +866,8 @@ int main(void)
         cmocka_unit_test(a_watch_can_be_closed_from_its_own_callback),
         cmocka_unit_test(a_callback_can_close_and_open_other_watches),
         cmocka_unit_test(a_callback_can_commit_and_is_told_of_it_afterwards),
+        cmocka_unit_test(merges_and_what_is_pulled_are_events_too),
+        cmocka_unit_test(any_order_of_moves_and_dispatches_tells_each_watch_what_it_should),
         cmocka_unit_test(dispatch_stops_at_its_limit_and_takes_turns),
         cmocka_unit_test(readiness_is_announced_once_until_the_next_dispatch),
         cmocka_unit_test(bad_watches_are_refused),
