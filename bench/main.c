@@ -32,8 +32,10 @@ static const char usage[] =
     "Runs the same work on LMDB and on Cambium in turn and prints how many times faster Cambium is.\n\n"
     "  --entries N        entries that are loaded (5000000); the other counts follow\n"
     "  --repetitions N    runs a side (5)\n"
+    "  --git-stream FILE  a git fast-export stream for import-git\n"
+    "  --git-repo DIR     the same from all branches and tags of a repository\n"
     "  --dir DIR          where the databases are made, and removed at the end (.)\n"
-    "  --out PREFIX       writes PREFIX.json, PREFIX.md and PREFIX.svg (bench)\n"
+    "  --out PREFIX       writes PREFIX.json, .md, .svg and -diff.svg (bench)\n"
     "  --filter REGEX     only workloads whose name matches\n"
     "  --residency MODE   Cambium's nodes: auto, map or pool (auto)\n"
     "  --io OPTIONS       Cambium's device options, as in io=uring\n"
@@ -71,9 +73,10 @@ static void complete(bench_config *c)
 
 static bool parse(program *p, int argc, char **argv)
 {
-    enum { ENTRIES = 1, REPETITIONS, DIR, OUT, FILTER, RESIDENCY, IO, TXN_MEMORY, LIST, LOAD, HELP };
+    enum { ENTRIES = 1, REPETITIONS, DIR, OUT, FILTER, RESIDENCY, IO, TXN_MEMORY, GIT_STREAM, GIT_REPO, LIST, LOAD, HELP };
     static const struct option options[] = {
         {"entries", required_argument, NULL, ENTRIES},     {"repetitions", required_argument, NULL, REPETITIONS},
+        {"git-stream", required_argument, NULL, GIT_STREAM}, {"git-repo", required_argument, NULL, GIT_REPO},
         {"dir", required_argument, NULL, DIR},             {"out", required_argument, NULL, OUT},
         {"filter", required_argument, NULL, FILTER},       {"residency", required_argument, NULL, RESIDENCY},
         {"io", required_argument, NULL, IO},               {"txn-memory", required_argument, NULL, TXN_MEMORY},
@@ -89,6 +92,8 @@ static bool parse(program *p, int argc, char **argv)
         case REPETITIONS: c->repetitions = (unsigned)number(optarg, 1, REPETITIONS_MAX); break;
         case DIR: c->dir = optarg; break;
         case OUT: p->out = optarg; break;
+        case GIT_STREAM: c->git_stream = optarg; break;
+        case GIT_REPO: c->git_repo = optarg; break;
         case FILTER: c->filter = optarg; break;
         case RESIDENCY: c->peer.residency = optarg; break;
         case IO: c->peer.io = optarg; break;
@@ -196,7 +201,8 @@ static bool write_report(const program *p, size_t count)
     }
     report_table(&r, stdout);
     bool written = write_file(p, ".json", &r, report_json) && write_file(p, ".md", &r, report_markdown) &&
-                   write_file(p, ".svg", &r, report_svg);
+                   write_file(p, ".svg", &r, report_svg) &&
+                   (!report_has_diffs(&r) || write_file(p, "-diff.svg", &r, report_diff_svg));
     return written && !report_failed(&r);
 }
 

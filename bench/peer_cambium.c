@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* Cambium through its public interface, on a file. */
-#include "bench/peer.h"
+#include "bench/versions.h"
 
 #include <cambium/cambium.h>
 #include <stdio.h>
@@ -187,6 +187,11 @@ static const char *cambium_snapshot(peer *p)
 static const char *cambium_branch(peer *p, const char *name)
 {
     return text(p, cmb_branch_create(p->store, name, "main"));
+}
+
+struct cmb_store *cambium_store(peer *p)
+{
+    return p->store;
 }
 
 const peer_ops peer_cambium = {

@@ -38,6 +38,11 @@ ratio report_ratio(const result *r, unsigned repetitions)
     return q;
 }
 
+double report_per_operation(const result *r, unsigned side, unsigned repetitions)
+{
+    return report_ratio(r, repetitions).n > 0 ? median_of(r->seconds[side], repetitions) / (double)r->work->operations : 0;
+}
+
 bool report_failed(const report *r)
 {
     for (size_t i = 0; i < r->count; i++) {
@@ -56,14 +61,43 @@ const char *report_verdict(const workload *w, ratio q)
     return q.median >= w->floor ? "floor reached" : "below the floor";
 }
 
-/* The median time of Cambium's runs in seconds, 0 if there is none. */
-static double own_time(const report *r, const char *name)
+/* The workload's result; NULL: there is none, or it did not run. */
+static const result *find(const report *r, const char *name)
 {
     for (size_t i = 0; i < r->count; i++) {
         if (strcmp(r->results[i].work->name, name) == 0 && report_ratio(&r->results[i], r->config->repetitions).n > 0)
-            return median_of(r->results[i].seconds[1], r->config->repetitions);
+            return &r->results[i];
     }
-    return 0;
+    return NULL;
+}
+
+/* The median time of Cambium's runs in seconds, 0 if there is none. */
+static double own_time(const report *r, const char *name)
+{
+    const result *found = find(r, name);
+    return found ? median_of(found->seconds[1], r->config->repetitions) : 0;
+}
+
+static const char *diff_condition(const report *r, char *buffer, size_t size)
+{
+    char name[48];
+    snprintf(name, sizeof name, "diff-10-of-%zu", r->config->entries);
+    const result *found = find(r, name);
+    if (!found)
+        return "";
+    snprintf(buffer, size, "%s: the difference, hot, takes %s 1 millisecond", name,
+             report_per_operation(found, 1, r->config->repetitions) < 1e-3 ? "less than" : "more than");
+    return buffer;
+}
+
+static const char *bytes_condition(const report *r, const char *name, char *buffer, size_t size)
+{
+    const result *found = find(r, name);
+    if (!found)
+        return "";
+    snprintf(buffer, size, "%s: %.0f bytes a commit, LMDB %.0f, handed to the system in writes; preparation and checkpoints included",
+             name, report_per_operation(found, 1, r->config->repetitions), report_per_operation(found, 0, r->config->repetitions));
+    return buffer;
 }
 
 const char *report_condition(const report *r, unsigned i, char *buffer, size_t size)
@@ -109,6 +143,11 @@ const char *report_condition(const report *r, unsigned i, char *buffer, size_t s
         snprintf(buffer, size, "snapshot-open: a snapshot is opened and closed in %s 1 microsecond",
                  time / 100000 < 1e-6 ? "less than" : "more than");
         return buffer;
+    case 8:
+        return diff_condition(r, buffer, size);
+    case 9:
+    case 10:
+        return bytes_condition(r, i == 9 ? "bytes-permanent" : "bytes-working", buffer, size);
     default:
         return NULL;
     }
@@ -196,7 +235,7 @@ static void json_member(const char *name, const char *text, FILE *out)
 
 static void json_seconds(const result *r, unsigned side, unsigned repetitions, FILE *out)
 {
-    fprintf(out, "\"seconds_%s\": [", r->work->sides[side]);
+    fprintf(out, "\"%s_%s\": [", r->work->unit ? r->work->unit : "seconds", r->work->sides[side]);
     for (unsigned i = 0; i < repetitions; i++)
         fprintf(out, "%s%.9g", i ? ", " : "", r->seconds[side][i]);
     fputc(']', out);
@@ -220,6 +259,8 @@ static void json_result(const result *r, unsigned repetitions, FILE *out)
             fprintf(out, "\"aim\": %g, ", w->aim);
         json_member("verdict", report_verdict(w, q), out);
     }
+    if (w->changes)
+        fprintf(out, "\"changes\": %zu, \"entries\": [%zu, %zu], ", w->changes, w->entries[0], w->entries[1]);
     fprintf(out, "\"operations\": %llu, ", (unsigned long long)w->operations);
     json_seconds(r, 0, repetitions, out);
     fputs(", ", out);

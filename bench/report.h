@@ -41,5 +41,10 @@ void report_markdown(const report *r, FILE *out);
 void report_json(const report *r, FILE *out);
 /* bench/plot.c */
 void report_svg(const report *r, FILE *out);
+/* The cost of differences against their number, a curve a size. */
+bool report_has_diffs(const report *r);
+void report_diff_svg(const report *r, FILE *out);
+/* Median of what one side of a workload measured per operation; 0: nothing. */
+double report_per_operation(const result *r, unsigned side, unsigned repetitions);
 
 #endif

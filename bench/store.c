@@ -23,8 +23,7 @@ void store_remove(const char *path)
     nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Makes the directory `name` of the bench's own anew; its path comes out. */
-static const char *empty_directory(const bench *b, const char *name, char *dir, size_t size)
+const char *store_directory(const bench *b, const char *name, char *dir, size_t size)
 {
     snprintf(dir, size, "%s/%s", b->root, name);
     store_remove(dir);
@@ -38,7 +37,7 @@ static const char *empty_directory(const bench *b, const char *name, char *dir, 
 const char *store_make(bench *b, unsigned side, const char *name, peer **out)
 {
     char dir[4200];
-    const char *error = empty_directory(b, name, dir, sizeof dir);
+    const char *error = store_directory(b, name, dir, sizeof dir);
     return error ? error : b->ops[side]->create(dir, &b->config.peer, out);
 }
 
@@ -102,7 +101,7 @@ const char *store_load(bench *b, unsigned side, const char *order, shim_run *run
     b->loaded[side] = NULL;
     b->warm[side] = false;
     b->random[side] = strcmp(order, "random") == 0;
-    const char *error = empty_directory(b, b->ops[side]->name, dir, sizeof dir);
+    const char *error = store_directory(b, b->ops[side]->name, dir, sizeof dir);
     if (!error)
         error = child_load(&b->config, side, order, dir, &seconds);
     if (!error && run)

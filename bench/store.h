@@ -19,6 +19,8 @@ const char *store_ready(bench *b, unsigned side);
 const char *store_sized(bench *b, size_t i, peer **out);
 /* Digest of everything, in order; in *out_count the number of entries. */
 const char *store_digest(bench *b, unsigned side, peer *p, uint64_t *out_digest, uint64_t *out_count);
+/* Makes the directory `name` of the bench's own, anew and empty; its path comes out. */
+const char *store_directory(const bench *b, const char *name, char *dir, size_t size);
 /* Removes a directory and all in it. */
 void store_remove(const char *path);
 

@@ -2,6 +2,7 @@
 #include "bench/work.h"
 
 #include "bench/store.h"
+#include "bench/versions.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -257,7 +258,11 @@ size_t work_list(const bench *b, workload *out)
     };
     const size_t n = sizeof list / sizeof *list;
     memcpy(out, list, sizeof list);
-    return n + sized_list(b, out + n);
+    size_t all = n + sized_list(b, out + n);
+    all += diff_list(b, out + all);
+    all += merge_list(b, out + all);
+    all += history_list(b, out + all);
+    return all + bytes_list(b, out + all);
 }
 
 static void choose_sizes(bench *b)

@@ -10,7 +10,7 @@
 #include "bench/data.h"
 #include "bench/shim.h"
 
-enum { SIDES = 2, REPETITIONS_MAX = 99, SIZED_MAX = 8, WORK_MAX = 40 };
+enum { SIDES = 2, REPETITIONS_MAX = 99, SIZED_MAX = 8, WORK_MAX = 64 };
 
 typedef struct bench_config {
     size_t entries;
@@ -20,6 +20,8 @@ typedef struct bench_config {
     unsigned repetitions;
     const char *dir;      /* where databases are made; a directory of our own inside it */
     const char *filter;   /* regular expression over workload names, or NULL */
+    const char *git_stream; /* a git fast-export stream to be imported, or NULL */
+    const char *git_repo; /* a repository to be exported and imported, or NULL */
     peer_config peer;
 } bench_config;
 
@@ -37,8 +39,12 @@ struct workload {
     const char *sides[SIDES];
     double floor, aim;    /* of the ratio; 0: none */
     uint64_t operations;  /* a run */
-    size_t sized;         /* V1: which of the sized stores, from 0 */
+    size_t sized;         /* V1, V2, V3: which of the sized stores, from 0 */
     work_fn run;
+    const char *unit;     /* of what is measured; NULL: seconds */
+    size_t base;          /* V2: the sized store of side 0 */
+    size_t changes;       /* V2, V3: entries in which two versions differ */
+    size_t entries[SIDES];/* V2, V3: in each side's store */
 };
 
 struct bench {

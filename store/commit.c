@@ -113,7 +113,7 @@ static int measure(const cmb_commit_draft *d, unsigned name_size, size_t *out_au
 int cmb_commit_name(const cmb_store *store, const cmb_commit_draft *draft, cmb_name *out_id)
 {
     unsigned name_size = cmb_name_size(store->tree.hash);
-    size_t author, message, content, length;
+    size_t author = 0, message = 0, content = 0, length = 0;
     int error = measure(draft, name_size, &author, &message, &content, &length);
     if (error)
         return error;
@@ -129,7 +129,7 @@ int cmb_commit_name(const cmb_store *store, const cmb_commit_draft *draft, cmb_n
 int cmb_commit_append(cmb_store *store, cmb_appender *app, const cmb_commit_draft *draft, cmb_commit_at *out_at)
 {
     unsigned name_size = cmb_name_size(store->tree.hash);
-    size_t author, message, content, length;
+    size_t author = 0, message = 0, content = 0, length = 0;
     int error = measure(draft, name_size, &author, &message, &content, &length);
     if (error)
         return error;
