@@ -222,8 +222,10 @@ int cmb_level_open_region(cmb_level *lv, const cmb_entry *key)
         error = cmb_level_is_cut_before(lv, o, &cut);
         if (!error)
             error = start_before(lv, &o->at);
+        lv->rewinding = true;
         if (!error && cut)
             error = rewind_left(lv);
+        lv->rewinding = false;
     }
     return error ? error : cmb_level_enter_next(lv);
 }
@@ -232,7 +234,7 @@ int cmb_level_open_region(cmb_level *lv, const cmb_entry *key)
  * it had so far (nothing was emitted) follows. */
 static int restart(cmb_level *lv)
 {
-    if (lv->restarting || lv->from_start)
+    if (lv->rewinding || lv->from_start)
         return not_canonical(lv);
     assert(lv->window.released == 0);
     const cmb_tree *tree = lv->editor->tree;
@@ -240,7 +242,7 @@ static int restart(cmb_level *lv)
     cmb_olds olds = lv->olds;
     uint32_t position = lv->position, count = lv->count;
     bool cut = lv->cut, at_old_end = lv->at_old_end;
-    lv->restarting = true;
+    lv->rewinding = true;
     cmb_window_init(&lv->window, &tree->alloc);
     lv->olds = (cmb_olds){0};
     int error = rewind_left(lv);
@@ -266,7 +268,7 @@ static int restart(cmb_level *lv)
     lv->count = count;
     lv->cut = cut;
     lv->at_old_end = at_old_end;
-    lv->restarting = false;
+    lv->rewinding = false;
     return error;
 }
 

@@ -79,7 +79,7 @@ typedef struct cmb_level {
     cmb_seam *seams, *last_seam; /* crossed, and not passed on yet, as nodes left of them are still to come; in key order */
     bool active;       /* a region is open */
     bool from_start;   /* it starts at the level's start */
-    bool restarting;
+    bool rewinding;    /* old entries left of all edits are fed: nothing in them moves the start again */
     bool at_ended;     /* no old node is left to enter */
     cmb_window window;
     cmb_olds olds;
