@@ -35,14 +35,23 @@ static int include(making *m, const char *rev)
 {
     char full[CMB_REF_FULL_SIZE];
     cmb_commit_at at;
+    cmb_state state;
+    cmb_offer *offer;
     int error = find_ref(m->store, rev, full);
     if (!error)
         error = cmb_offer_seal(m->store, full, &at);
+    if (!error)
+        error = cmb_ref_state(m->store, full, strlen(full), &state);
     if (error)
         return error;
     if (!at.id.size)
         return cmb_fail(CMB_EINVAL, "'%s' has no commit yet", rev);
-    error = cmb_offers_add(&m->offers, strncmp(full, CMB_TAGS, sizeof CMB_TAGS - 1) == 0, strchr(full, '/') + 1, &at.id);
+    bool tag = strncmp(full, CMB_TAGS, sizeof CMB_TAGS - 1) == 0;
+    if (tag) /* it may have been moved since */
+        at = state.commit;
+    error = cmb_offers_add(&m->offers, tag, strchr(full, '/') + 1, &at.id, &offer);
+    if (!error)
+        error = cmb_offer_annotate(m->store, offer, &m->offers.alloc, &state.tag);
     return error ? error : cmb_select_want(&m->select, &at);
 }
 

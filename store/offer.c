@@ -57,8 +57,17 @@ int cmb_params_get(cmb_wire_in *in, cmb_params *out_params)
 
 /* ---- refs ---- */
 
+void cmb_offers_truncate(cmb_offers *offers, size_t count)
+{
+    while (offers->count > count) {
+        cmb_offer *o = &offers->list[--offers->count];
+        cmb_release(&offers->alloc, o->objects, o->objects_room);
+    }
+}
+
 void cmb_offers_destroy(cmb_offers *offers)
 {
+    cmb_offers_truncate(offers, 0);
     if (offers->list)
         cmb_release(&offers->alloc, offers->list, offers->capacity * sizeof *offers->list);
     offers->list = NULL;
@@ -71,7 +80,7 @@ static int compare_offers(const cmb_offer *a, bool tag, const char *name)
     return a->tag != tag ? (a->tag ? 1 : -1) : strcmp(a->name, name);
 }
 
-int cmb_offers_add(cmb_offers *offers, bool tag, const char *name, const cmb_name *commit)
+int cmb_offers_add(cmb_offers *offers, bool tag, const char *name, const cmb_name *commit, cmb_offer **out_offer)
 {
     int error = cmb_ref_name_check(name);
     if (error)
@@ -93,6 +102,8 @@ int cmb_offers_add(cmb_offers *offers, bool tag, const char *name, const cmb_nam
     offers->list[at] = (cmb_offer){.tag = tag, .commit = *commit};
     memcpy(offers->list[at].name, name, strlen(name) + 1);
     offers->count++;
+    if (out_offer)
+        *out_offer = &offers->list[at];
     return 0;
 }
 
@@ -109,6 +120,8 @@ int cmb_offers_put(const cmb_offers *offers, cmb_wire_out *out)
             error = cmb_wire_put_uint(out, 1, size);
         if (!error)
             error = cmb_wire_put(out, o->name, size);
+        if (!error)
+            error = cmb_offer_objects_put(o, out);
     }
     return error;
 }
@@ -138,8 +151,11 @@ static int get_one(cmb_offers *offers, cmb_hash_kind hash, cmb_wire_in *in)
         return cmb_wire_refuse(in, "a ref that is none");
     if (offers->count && compare_offers(&offers->list[offers->count - 1], tag, name) >= 0)
         return cmb_wire_refuse(in, "refs that are not in order");
-    error = cmb_offers_add(offers, tag, name, &commit);
-    return error == CMB_EINVAL ? cmb_wire_refuse(in, "%s", cmb_error_detail()) : error;
+    cmb_offer *offer;
+    error = cmb_offers_add(offers, tag, name, &commit, &offer);
+    if (error)
+        return error == CMB_EINVAL ? cmb_wire_refuse(in, "%s", cmb_error_detail()) : error;
+    return cmb_offer_objects_get(offer, &offers->alloc, hash, in);
 }
 
 int cmb_offers_get(cmb_offers *offers, cmb_hash_kind hash, cmb_wire_in *in)

@@ -46,6 +46,9 @@ typedef struct cmb_offer {
     bool tag;
     cmb_name commit;
     char name[CMB_REF_NAME_MAX + 1];
+    uint8_t *objects;      /* of an annotated tag, as they are sent (offer_tag.c) */
+    size_t objects_size, objects_room;
+    unsigned object_count;
 } cmb_offer;
 typedef struct cmb_offers {
     cmb_allocator alloc;
@@ -54,12 +57,26 @@ typedef struct cmb_offers {
 } cmb_offers;
 static inline void cmb_offers_init(cmb_offers *offers, const cmb_allocator *alloc) { *offers = (cmb_offers){.alloc = *alloc}; }
 void cmb_offers_destroy(cmb_offers *offers); /* zeroed: allowed */
-int cmb_offers_add(cmb_offers *offers, bool tag, const char *name, const cmb_name *commit); /* no name twice: CMB_EINVAL */
+void cmb_offers_truncate(cmb_offers *offers, size_t count);
+/* No name twice: CMB_EINVAL. *out_offer (may be NULL): valid until the next one is added. */
+int cmb_offers_add(cmb_offers *offers, bool tag, const char *name, const cmb_name *commit, cmb_offer **out_offer);
 int cmb_offers_put(const cmb_offers *offers, cmb_wire_out *out);
 int cmb_offers_get(cmb_offers *offers, cmb_hash_kind hash, cmb_wire_in *in);
 /* The commit that a ref ("heads/…", "tags/…") stands on; a working state is sealed first. CMB_ENOTFOUND without a detail: no such ref;
  * id.size 0: none yet. */
 int cmb_offer_seal(cmb_store *store, const char *full_name, cmb_commit_at *out_at);
+
+/* ---- annotated tags (offer_tag.c) ---- */
+
+/* The offer gets the tag object `tag` (id.size 0: none) and those below it. */
+int cmb_offer_annotate(cmb_store *store, cmb_offer *offer, const cmb_allocator *alloc, const cmb_commit_at *tag);
+int cmb_offer_objects_put(const cmb_offer *offer, cmb_wire_out *out);
+int cmb_offer_objects_get(cmb_offer *offer, const cmb_allocator *alloc, cmb_hash_kind hash, cmb_wire_in *in);
+/* Are they what their ids name? CMB_ESYNTAX. */
+int cmb_offer_objects_check(cmb_store *store, const cmb_offer *offer);
+void cmb_offer_object(const cmb_offer *offer, cmb_name *out_id); /* the outermost's, size 0: none */
+/* Makes the tag, with its objects, on its commit, which is there. CMB_EEXIST. */
+int cmb_offer_tag_create(cmb_store *store, const cmb_offer *offer);
 
 /* ---- answering (serve.c) ---- */
 

@@ -23,6 +23,8 @@ static int check_offers(cmb_receiver *r, const cmb_offers *offers)
         error = cmb_receiver_knows(r, &offers->list[i].commit, &known);
         if (!error && !known)
             error = cmb_wire_refuse(r->in, "the commit of '%s' did not come", offers->list[i].name);
+        if (!error)
+            error = cmb_offer_objects_check(r->store, &offers->list[i]);
     }
     return error;
 }

@@ -44,7 +44,9 @@ static int offer_one(void *ctx, const char *name, const cmb_state *state)
 {
     cmb_server *s = ctx;
     bool tag = strncmp(name, CMB_TAGS, sizeof CMB_TAGS - 1) == 0;
-    return cmb_offers_add(&s->offers, tag, strchr(name, '/') + 1, &state->commit.id);
+    cmb_offer *offer;
+    int error = cmb_offers_add(&s->offers, tag, strchr(name, '/') + 1, &state->commit.id, &offer);
+    return error ? error : cmb_offer_annotate(s->store, offer, &s->offers.alloc, &state->tag);
 }
 
 /* Sealing changes the refs, so the list is made first; those without a commit leave it again. */
@@ -61,12 +63,14 @@ static int seal_all(cmb_server *s)
             error = cmb_offer_seal(s->store, full, &at);
         if (error == CMB_ENOTFOUND) /* deleted meanwhile */
             error = 0;
-        if (error || !at.id.size)
+        if (error || !at.id.size || (o->tag && !cmb_name_equal(&o->commit, &at.id))) /* an annotated one may have been moved */
             continue;
-        o->commit = at.id;
-        s->offers.list[n++] = *o;
+        cmb_offer kept = *o;
+        *o = s->offers.list[n];
+        kept.commit = at.id;
+        s->offers.list[n++] = kept;
     }
-    s->offers.count = n;
+    cmb_offers_truncate(&s->offers, n);
     return error;
 }
 
@@ -90,7 +94,7 @@ static int offer_named(cmb_server *s, uint64_t count)
         if (error == CMB_ENOTFOUND)
             return cmb_fail(error, "there is no branch '%s'", name);
         if (!error)
-            error = cmb_offers_add(&s->offers, false, name, &none);
+            error = cmb_offers_add(&s->offers, false, name, &none, NULL);
     }
     return error;
 }
@@ -114,7 +118,7 @@ static int answer_hello(cmb_server *s)
     if (!error)
         error = cmb_wire_in_end_message(&s->in);
     if (!error && !cmb_params_equal(&own, &theirs))
-        s->offers.count = 0; /* the other side says what is wrong: it knows both names */
+        cmb_offers_truncate(&s->offers, 0); /* the other side says what is wrong: it knows both names */
     if (!error)
         error = seal_all(s);
     if (!error)

@@ -50,17 +50,20 @@ typedef struct settling {
     cmb_pulled pulled;
 } settling;
 
-/* The commit that a ref stands on, or above. CMB_ENOTFOUND. */
-static int look(settling *s, const char *prefix, cmb_name *out_commit)
+/* The commit that a ref stands on, or above; the tag object between (may be NULL). CMB_ENOTFOUND. */
+static int look(settling *s, const char *prefix, cmb_name *out_commit, cmb_name *out_object)
 {
     char full[CMB_REF_FULL_SIZE];
     cmb_state state;
     int error = cmb_ref_full_name(prefix, s->offer->name, full);
     if (!error)
         error = cmb_ref_state(s->store, full, strlen(full), &state);
-    if (!error)
-        *out_commit = state.commit.id;
-    return error;
+    if (error)
+        return error;
+    *out_commit = state.commit.id;
+    if (out_object)
+        *out_object = state.tag.id;
+    return 0;
 }
 
 /* What could not be merged stays within reach. */
@@ -97,7 +100,7 @@ static int move_branch(settling *s)
 
 static int settle_branch(settling *s)
 {
-    int error = look(s, CMB_HEADS, &s->pulled.before);
+    int error = look(s, CMB_HEADS, &s->pulled.before, NULL);
     if (error == CMB_ENOTFOUND) {
         s->pulled.kind = CMB_PULL_CREATED;
         error = cmb_branch_create(s->store, s->offer->name, s->id);
@@ -106,20 +109,22 @@ static int settle_branch(settling *s)
     } else if (!error) {
         error = move_branch(s);
     }
-    return error ? error : look(s, CMB_HEADS, &s->pulled.after);
+    return error ? error : look(s, CMB_HEADS, &s->pulled.after, NULL);
 }
 
 static int settle_tag(settling *s)
 {
-    int error = look(s, CMB_TAGS, &s->pulled.before);
+    cmb_name object, theirs;
+    int error = look(s, CMB_TAGS, &s->pulled.before, &object);
+    cmb_offer_object(s->offer, &theirs);
     if (error == CMB_ENOTFOUND) {
         s->pulled.kind = CMB_PULL_CREATED;
-        error = cmb_tag_create(s->store, s->offer->name, s->id);
+        error = cmb_offer_tag_create(s->store, s->offer);
     } else if (!error) {
-        bool same = cmb_name_equal(&s->pulled.before, &s->offer->commit);
+        bool same = cmb_name_equal(&s->pulled.before, &s->offer->commit) && cmb_name_equal(&object, &theirs);
         s->pulled.kind = same ? CMB_PULL_UP_TO_DATE : CMB_PULL_DIVERGED;
     }
-    return error ? error : look(s, CMB_TAGS, &s->pulled.after);
+    return error ? error : look(s, CMB_TAGS, &s->pulled.after, NULL);
 }
 
 static int settle_one(cmb_store *store, const cmb_pull_options *options, const cmb_offer *offer)

@@ -36,7 +36,7 @@ static void make_small(bed *b, cmb_hash_kind hash)
     cmb_txn *txn;
     open_image(b, hash, 512);
     put_range(b->store, "main", 0, 1, 10, "v", "one");
-    must(cmb_tag_create(b->store, "v1", "main"));
+    must(cmb_tag_annotate(b->store, "v1", "main", &(cmb_tag_info){.tagger = "ada", .message = "v"}));
     must(cmb_branch_create(b->store, "side", "main"));
     put(b->store, "side", "key00000003", "side", "two");
     must(cmb_txn_begin(b->store, "main", 0, &txn));

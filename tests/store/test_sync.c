@@ -325,6 +325,40 @@ static void tags_come_when_asked_for_and_are_never_moved(void **state)
     close_pair(&a, &b);
 }
 
+static void assert_equal_object(bed *a, bed *b, const char *name, unsigned depth)
+{
+    cmb_tag *x, *y;
+    must(cmb_tag_read(a->store, name, depth, &x));
+    must(cmb_tag_read(b->store, name, depth, &y));
+    assert_true(same_name(&x->id, &y->id));
+    assert_string_equal(x->message, y->message);
+    assert_int_equal(x->header_count, y->header_count);
+    cmb_tag_free(x);
+    cmb_tag_free(y);
+}
+
+static void annotated_tags_come_with_their_objects(void **state)
+{
+    cmb_commit_header header = {"git.kind", {"a\0b", 3}};
+    cmb_tag_info info = {.tagger = "ada", .message = "the first one", .headers = &header, .header_count = 1};
+    outcome o = {.count = 0};
+    cmb_pull_options options = {.tags = true, .pulled = note, .ctx = &o};
+    bed a, b;
+    open_pair(&a, &b);
+    put(a.store, "main", "k", "v", "one");
+    must(cmb_tag_annotate(a.store, "v1", "main", &info));
+    must(cmb_tag_annotate(a.store, "above", "v1", &(cmb_tag_info){.message = "and so on"}));
+    must(cmb_pull(b.store, a.store, &options, NULL));
+    assert_equal_object(&a, &b, "v1", 0);
+    assert_equal_object(&a, &b, "above", 0);
+    assert_equal_object(&a, &b, "above", 1);
+    o.count = 0;
+    must(cmb_pull(b.store, a.store, &options, NULL));
+    assert_int_equal(o.kind[1], CMB_PULL_UP_TO_DATE);
+    assert_int_equal(o.kind[2], CMB_PULL_UP_TO_DATE);
+    close_pair(&a, &b);
+}
+
 /* ---- depth ---- */
 
 static int count_commit(void *ctx, const cmb_commit *commit)
@@ -843,6 +877,7 @@ int main(void)
         cmocka_unit_test(branches_that_diverged_are_merged_if_so_wished_and_both_sides_agree),
         cmocka_unit_test(named_branches_come_alone_and_missing_ones_are_named),
         cmocka_unit_test(tags_come_when_asked_for_and_are_never_moved),
+        cmocka_unit_test(annotated_tags_come_with_their_objects),
         cmocka_unit_test(a_shallow_history_ends_where_it_was_cut),
         cmocka_unit_test(a_shallow_update_travels_as_changes_from_the_old_head),
         cmocka_unit_test(a_pull_cut_at_any_byte_changes_nothing),
