@@ -172,19 +172,21 @@ static int take_entry(cmb_dir *d, cmb_dir_child *child)
     child->entry = true;
     int error = cmb_cursor_value_size(d->cursor, &child->value_size);
     if (!error)
-        error = go_on_from(d, d->child.data, d->child_size, AFTER);
-    if (!error)
-        error = cmb_cursor_next(d->cursor);
+        error = go_on_from(d, d->child.data, d->child_size, AT); /* should anything fail */
     if (error)
-        return error == CMB_ENOTFOUND ? 0 : error;
-    error = cmb_cursor_key(d->cursor, &next);
+        return error;
+    error = cmb_cursor_next(d->cursor);
+    if (!error)
+        error = cmb_cursor_key(d->cursor, &next);
     cmb_bytes behind = child_and(d, BEHIND);
+    bool last = error == CMB_ENOTFOUND;
     if (!error && cmb_compare(next.data, next.size, behind.data, behind.size) < 0)
         error = count_below(d, &child->below);
+    if (error && !last)
+        return error;
     child->directory = child->below > 0;
-    if (!error && !d->cursor->txn)
-        d->place = HERE;
-    return error;
+    d->place = last || d->cursor->txn ? AFTER : HERE;
+    return 0;
 }
 
 /* The cursor is on a key below the child. *out_shown: its entry was met before. */

@@ -342,6 +342,95 @@ static void a_directory_of_many_entries_is_counted_and_stepped_over(void **state
     bed_close(&b);
 }
 
+/* ---- memory ---- */
+
+typedef struct countdown {
+    long left; /* allocations until they fail; negative: never */
+    size_t held;
+} countdown;
+
+static void *countdown_alloc(void *ctx, size_t size)
+{
+    countdown *c = ctx;
+    if (c->left == 0 || (c->left > 0 && --c->left == 0))
+        return NULL;
+    c->held += size;
+    return malloc(size);
+}
+
+static void *countdown_resize(void *ctx, void *p, size_t old_size, size_t new_size)
+{
+    countdown *c = ctx;
+    if (c->left == 0 || (c->left > 0 && --c->left == 0))
+        return NULL;
+    c->held += new_size - old_size;
+    return realloc(p, new_size);
+}
+
+static void countdown_release(void *ctx, void *p, size_t size)
+{
+    countdown *c = ctx;
+    if (p)
+        c->held -= size;
+    free(p);
+}
+
+/* Lists it all; a child whose memory failed comes again. */
+static int try_list(cmb_store *store, countdown *c, unsigned *out_children)
+{
+    cmb_snapshot *s;
+    cmb_dir *dir;
+    cmb_dir_child child;
+    int error = cmb_snapshot_open(store, "main", &s);
+    if (error)
+        return error;
+    *out_children = 0;
+    error = cmb_dir_open(s, str("a/"), &dir);
+    if (!error) {
+        while (!(error = cmb_dir_next(dir, &child)))
+            ++*out_children;
+        if (error == CMB_ENOMEM) {
+            c->left = -1;
+            while (!cmb_dir_next(dir, &child))
+                ++*out_children;
+        }
+        cmb_dir_close(dir);
+    }
+    cmb_snapshot_close(s);
+    return error;
+}
+
+static void without_memory_a_listing_fails_and_can_go_on(void **state)
+{
+    countdown c = {.left = -1};
+    bed b = {.options.alloc = {&c, countdown_alloc, countdown_resize, countdown_release}};
+    static const cmb_init_options init = {.node_size = 256};
+    unsigned failures = 0, children;
+    bed_open_with(&b, 0, &init);
+    for (unsigned i = 0; i < 60; i++) {
+        char key[32];
+        snprintf(key, sizeof key, i % 3 ? "a/%u" : "a/%u/below", i / 2);
+        put(b.store, "main", key, "v", NULL);
+    }
+    must_be(try_list(b.store, &c, &children), CMB_ENOTFOUND);
+    unsigned all = children;
+    for (long i = 1;; i++) {
+        size_t held = c.held;
+        c.left = i;
+        int error = try_list(b.store, &c, &children);
+        c.left = -1;
+        assert_int_equal(c.held, held);
+        if (error == CMB_ENOTFOUND)
+            break;
+        must_be(error, CMB_ENOMEM);
+        assert_true(children == all || children == 0);
+        failures++;
+    }
+    assert_true(failures > 3);
+    bed_close(&b);
+    assert_int_equal(c.held, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +442,7 @@ int main(void)
         cmocka_unit_test(a_listing_can_be_taken_up_at_a_name),
         cmocka_unit_test(keys_and_prefixes_of_the_largest_size_work),
         cmocka_unit_test(a_directory_of_many_entries_is_counted_and_stepped_over),
+        cmocka_unit_test(without_memory_a_listing_fails_and_can_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

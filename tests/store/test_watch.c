@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* Watches: what is told, of what, in which order, and what happens when there is no room. */
-#include "bed.h"
+#include "damage.h"
 
 #include <cambium/merge.h>
 #include <cambium/sync.h>
@@ -628,6 +628,36 @@ static void a_callback_can_commit_and_is_told_of_it_afterwards(void **state)
     bed_close(&b);
 }
 
+/* ---- damage ---- */
+
+static void keep_error(void *ctx, const cmb_event *e)
+{
+    *(int *)ctx = e->error;
+}
+
+static void what_cannot_be_compared_is_told_with_the_reason(void **state)
+{
+    bed b;
+    cmb_watch *near, *far;
+    int near_error = 1, far_error = 1;
+    make_history(&b);
+    put(b.store, "feature", "key000000", "changed", "ring");
+    cmb_noderef leaf = first_node(&b, "v1", 0);
+    damage_record(&b, leaf.addr, leaf.length, leaf.length / 2);
+    bed_reopen(&b);
+    must(cmb_watch_open(b.store, &(cmb_watch_options){.branch = "feature", .range.prefix = str("key000000"), .lossless = true}, keep_error,
+                        &near_error, NULL, &near));
+    must(cmb_watch_open(b.store, &(cmb_watch_options){.branch = "feature", .range.prefix = str("key0029"), .lossless = true}, keep_error,
+                        &far_error, NULL, &far));
+    must(cmb_branch_set(b.store, "feature", "v1"));
+    drain(&b);
+    assert_string_equal(cmb_error_name(near_error), "CMB_ECORRUPT");
+    assert_int_equal(far_error, 1); /* nothing has changed there, and nothing damaged is read for it */
+    cmb_watch_close(near);
+    cmb_watch_close(far);
+    bed_close(&b);
+}
+
 /* ---- moves of every kind ---- */
 
 static void merges_and_what_is_pulled_are_events_too(void **state)
@@ -866,6 +896,7 @@ int main(void)
         cmocka_unit_test(a_watch_can_be_closed_from_its_own_callback),
         cmocka_unit_test(a_callback_can_close_and_open_other_watches),
         cmocka_unit_test(a_callback_can_commit_and_is_told_of_it_afterwards),
+        cmocka_unit_test(what_cannot_be_compared_is_told_with_the_reason),
         cmocka_unit_test(merges_and_what_is_pulled_are_events_too),
         cmocka_unit_test(any_order_of_moves_and_dispatches_tells_each_watch_what_it_should),
         cmocka_unit_test(dispatch_stops_at_its_limit_and_takes_turns),
