@@ -113,7 +113,7 @@ static int write_tag(cmb_git_importer *im, cmb_tag_draft *draft, const target *t
 int cmb_git_read_tag(cmb_git_importer *im, cmb_bytes name)
 {
     cmb_bytes prefix = {"refs/tags/", 10};
-    size_t git_name, own_name, who, message, ref, tag;
+    size_t git_name, own_name, who, message, ref, tag = CMB_GIT_NONE;
     uint64_t mark;
     target t;
     cmb_tag_draft draft = {.time = 0};

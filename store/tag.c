@@ -69,7 +69,7 @@ static uint8_t *put_content(uint8_t *p, const cmb_tag_draft *d, unsigned name_si
 int cmb_tag_name(const cmb_store *store, const cmb_tag_draft *draft, cmb_name *out_id)
 {
     unsigned name_size = cmb_name_size(store->tree.hash);
-    sizes s;
+    sizes s = {0};
     int error = measure(draft, name_size, &s);
     if (error)
         return error;
@@ -86,7 +86,7 @@ int cmb_tag_append(cmb_store *store, cmb_appender *app, const cmb_tag_draft *dra
 {
     unsigned name_size = cmb_name_size(store->tree.hash);
     cmb_commit_at at = {.addr = 0};
-    sizes s;
+    sizes s = {0};
     void *record;
     int error = measure(draft, name_size, &s);
     if (error)
