@@ -2,12 +2,14 @@
 /*
  * merge.c: three trees side by side, from the lowest key to the highest. Where two of them stand on the same subtree nothing
  * below it is read; where none do, what lies lowest and is highest in its tree is read. Single keys are settled one by one.
+ *
+ * The result is made by an editor over ours and theirs. It stays on one of them as long as that says what the result is: a range
+ * that is the other's is a switch, which takes that one's subtrees over without reading them, and a single key that is the
+ * other's is an edit.
  */
 #include "btree/merge.h"
 
 #include "btree/side.h"
-
-#include <assert.h>
 
 enum { BASE = 0, OURS = 1, THEIRS = 2, SIDES = 3 };
 
@@ -96,7 +98,7 @@ static int settle_key(merge *m, const bool *has)
 
 /* ---- the walk ---- */
 
-/* All keys that are not settled yet, up to the end of the side's item. */
+/* All keys that are not settled yet, up to the end of the side's item, are as on one side, or on both. */
 static int take_range(merge *m, cmb_side *side, take whose)
 {
     int error = 0;

@@ -23,11 +23,11 @@ typedef int (*cmb_tree_clash_fn)(void *ctx, const cmb_tree_clash *clash, cmb_edi
 
 typedef struct cmb_merge_stats {
     uint64_t nodes_read, nodes_written, bytes_written;
-    uint64_t adopted;  /* subtrees of theirs taken over by reference */
+    uint64_t adopted;  /* subtrees of theirs taken over by reference, also such as ours has as well */
     uint64_t clashes;
 } cmb_merge_stats;
 
-/* New nodes go to `app`. A result that equals ours or theirs is that very root. stats may be NULL. */
+/* New nodes go to `app`, which has to lie above all three trees (cmb_stream_rise). A result that equals ours or theirs is that very root. stats may be NULL. */
 int cmb_tree_merge(const cmb_tree *tree, const cmb_noderef *base, const cmb_noderef *ours, const cmb_noderef *theirs,
                    cmb_appender *app, cmb_tree_clash_fn fn, void *ctx, cmb_noderef *out_root, cmb_merge_stats *stats);
 
