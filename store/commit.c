@@ -14,6 +14,8 @@
 
 #include <assert.h>
 
+#include "store/take.h"
+
 #define VERSION 1u
 #define FIXED 28u            /* bytes of the content before the root's name */
 #define PLACE 12u            /* bytes of an address and a length */
@@ -218,25 +220,6 @@ int cmb_unit_commit_parents(cmb_unit *unit, const cmb_commit_at *parents, size_t
 
 /* ---- reading ---- */
 
-/* A record's payload while it is taken apart. */
-typedef struct reader {
-    const uint8_t *p, *end;
-    bool short_of; /* something did not fit */
-} reader;
-
-/* The next n bytes. What does not fit reads as zeros: n is at most 64 then, or was compared before. */
-static const uint8_t *take(reader *r, size_t n)
-{
-    static const uint8_t nothing[64];
-    const uint8_t *p = r->p;
-    if (r->short_of || n > (size_t)(r->end - r->p)) {
-        r->short_of = true;
-        return nothing;
-    }
-    r->p += n;
-    return p;
-}
-
 /* Where things are in a record. */
 typedef struct layout {
     const uint8_t *fixed, *root_name, *parents, *author, *message, *headers, *places;
@@ -245,32 +228,26 @@ typedef struct layout {
 
 static int find_parts(const uint8_t *payload, size_t size, unsigned name_size, layout *out)
 {
-    reader r = {payload, payload + size, false};
+    cmb_taker r = {payload, payload + size, false};
     layout l;
-    l.content = cmb_get32(take(&r, 4));
-    if (r.short_of || l.content > (size_t)(r.end - r.p))
+    l.content = cmb_get32(cmb_take(&r, 4));
+    if (r.short_of || l.content > cmb_take_left(&r))
         return CMB_ECORRUPT;
-    reader c = {r.p, r.p + l.content, false};
-    l.fixed = take(&c, FIXED);
+    cmb_taker c = {r.p, r.p + l.content, false};
+    l.fixed = cmb_take(&c, FIXED);
     if (c.short_of || l.fixed[0] != VERSION || l.fixed[1] != name_size || l.fixed[3] & ~FLAG_OUT_OF_LINE)
         return !c.short_of && l.fixed[0] > VERSION ? CMB_EVERSION : CMB_ECORRUPT;
-    l.root_name = take(&c, name_size);
-    l.parent_count = cmb_get16(take(&c, 2));
-    if (c.short_of || l.parent_count > CMB_COMMIT_PARENTS_MAX || l.parent_count * name_size > (size_t)(c.end - c.p))
+    l.root_name = cmb_take(&c, name_size);
+    l.parent_count = cmb_get16(cmb_take(&c, 2));
+    if (c.short_of || l.parent_count > CMB_COMMIT_PARENTS_MAX || l.parent_count * name_size > cmb_take_left(&c))
         return CMB_ECORRUPT;
-    l.parents = take(&c, l.parent_count * name_size);
-    l.author_size = cmb_get32(take(&c, 4));
-    if (c.short_of || l.author_size > (size_t)(c.end - c.p))
-        return CMB_ECORRUPT;
-    l.author = take(&c, l.author_size);
-    l.message_size = cmb_get32(take(&c, 4));
-    if (c.short_of || l.message_size > (size_t)(c.end - c.p))
-        return CMB_ECORRUPT;
-    l.message = take(&c, l.message_size);
+    l.parents = cmb_take(&c, l.parent_count * name_size);
+    l.author = cmb_take_text(&c, &l.author_size);
+    l.message = cmb_take_text(&c, &l.message_size);
     l.headers = c.p;
     l.places = r.p + l.content;
-    if (c.short_of || !cmb_headers_measure(c.p, (size_t)(c.end - c.p), &l.header_count, &l.header_memory) ||
-        (size_t)(r.end - l.places) != PLACE * (1 + l.parent_count))
+    if (c.short_of || !cmb_headers_measure(c.p, cmb_take_left(&c), &l.header_count, &l.header_memory) ||
+        cmb_take_left(&r) - l.content != PLACE * (1 + l.parent_count))
         return CMB_ECORRUPT;
     *out = l;
     return 0;

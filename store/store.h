@@ -12,10 +12,11 @@
  * Table nodes have a target of at least 4 KiB whatever the image's is: table values always lie in line.
  *
  * ---- a ref's state ----
- * {commit (id, address, length, generation), root of the commit, working root}, see cmb_state. Permanent commits clear
+ * {commit (id, address, length, generation), root of the commit, working root, tag object}, see cmb_state. Permanent commits clear
  * the working root; a working content that equals the commit's is no working state. Working states have no id. Whatever
  * names one (branch, tag) seals it first: the branch that holds it moves to a permanent commit in the same unit. That changes no
  * content, so it needs no writer lock: a transaction under way keeps its base, and its commit takes the sealed one as parent.
+ * An annotated tag's state has its tag object as well (tag.h), beside the commit that this leads to.
  *
  * ---- records ----
  * docs/format.md, "Store records". A COMMIT's id is the hash of its content; where things lie stands in a trailer that the id

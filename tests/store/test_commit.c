@@ -175,6 +175,89 @@ static void too_many_parents_are_refused_and_nothing_is_written(void **state)
     free(parents);
 }
 
+/* Headers as bytes, of any kind; what is accepted must come apart within its memory (the sanitizers watch). */
+static void any_bytes_are_headers_or_refused(void **state)
+{
+    (void)state;
+    uint64_t rng = bed_seed();
+    unsigned accepted = 0;
+    print_message("CMB_SEED=%llu\n", (unsigned long long)rng);
+    for (unsigned round = 0; round < 60000 * bed_budget(); round++) {
+        size_t size = bed_mix(&rng) % 40, count, memory, i = 2;
+        uint8_t *bytes = malloc(size + 1);
+        for (size_t k = 0; k < size; k++)
+            bytes[k] = (uint8_t)(bed_mix(&rng) % 3 ? 'a' + bed_mix(&rng) % 26 : bed_mix(&rng));
+        if (size > 2 && round % 4) { /* nearly right: sizes that fit, but perhaps one */
+            uint16_t n = 0;
+            for (; i + 6 <= size; n++) {
+                size_t left = size - i - 6, name = 1 + bed_mix(&rng) % 3, value = left > name ? bed_mix(&rng) % (left - name + 1) : 0;
+                bytes[i] = (uint8_t)name;
+                if (i + 1 + name + 4 <= size)
+                    cmb_put32(bytes + i + 1 + name, (uint32_t)value);
+                i += 1 + name + 4 + value;
+            }
+            cmb_put16(bytes, (uint16_t)(n + (bed_mix(&rng) % 8 == 0)));
+            size = i < size && bed_mix(&rng) % 8 ? i : size;
+        }
+        if (cmb_headers_measure(bytes, size, &count, &memory)) {
+            cmb_commit_header *headers = malloc(count * sizeof *headers + 1);
+            uint8_t *room = malloc(memory + 1), *again = malloc(size);
+            size_t wanted;
+            cmb_headers_fill(bytes, headers, room);
+            assert_int_equal(cmb_headers_check(headers, count, &wanted), 0);
+            assert_int_equal(wanted, size);
+            assert_ptr_equal(cmb_headers_put(again, headers, count), again + size);
+            assert_memory_equal(again, bytes, size);
+            free(headers);
+            free(room);
+            free(again);
+            accepted += count > 0;
+        }
+        free(bytes);
+    }
+    assert_true(accepted > 100);
+}
+
+/* A commit whose content is cut or changed is another one, so nothing of it is taken for the one that was asked for. */
+static void a_record_with_any_byte_flipped_is_refused(void **state)
+{
+    (void)state;
+    bed b;
+    cmb_resolved r;
+    cmb_commit_record *record;
+    const cmb_commit_header header = {"h", str("value")};
+    bed_open(&b);
+    put(b.store, "main", "a", "0", "base");
+    put_with(b.store, "b", &(cmb_commit_info){.author = "ada", .message = "m", .headers = &header, .header_count = 1}, 0);
+    must(cmb_rev_resolve(b.store, "main", &r));
+    uint32_t length = r.state.commit.length;
+    uint8_t *bytes = malloc(length);
+    must(cmb_log_read(b.store->log, NULL, r.state.commit.addr, length, bytes));
+    for (uint32_t i = CMB_RECORD_HEADER; i < length; i++) {
+        for (unsigned kind = 0; kind < 2; kind++) { /* the record's check is right, its id, or its trailer, is not */
+            cmb_appender *app;
+            cmb_unit unit;
+            uint64_t seq;
+            void *copy;
+            cmb_commit_at at = r.state.commit;
+            must(cmb_unit_begin(b.store, &unit));
+            app = unit.app;
+            must(cmb_append(app, length, &at.addr, &copy));
+            memcpy(copy, bytes, length);
+            ((uint8_t *)copy)[i] ^= kind ? 0x80 : 1;
+            cmb_record_seal(copy, CMB_RECORD_COMMIT, length, at.addr);
+            must(cmb_unit_publish(&unit, &seq));
+            int error = cmb_commit_load(b.store, &at, &record);
+            uint32_t trailer = CMB_RECORD_HEADER + 4 + cmb_get32(bytes + CMB_RECORD_HEADER);
+            if (!error)
+                cmb_commit_free(&record->commit);
+            assert_true(error == CMB_ECORRUPT || error == CMB_EVERSION || (!error && i >= trailer));
+        }
+    }
+    free(bytes);
+    bed_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +267,8 @@ int main(void)
         cmocka_unit_test(names_of_headers_are_checked_and_sizes_bounded),
         cmocka_unit_test(merge_commits_stand_above_the_highest_of_many_parents),
         cmocka_unit_test(too_many_parents_are_refused_and_nothing_is_written),
+        cmocka_unit_test(any_bytes_are_headers_or_refused),
+        cmocka_unit_test(a_record_with_any_byte_flipped_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

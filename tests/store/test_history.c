@@ -459,6 +459,13 @@ static int stop(void *ctx, const cmb_commit *commit)
     return ++*(unsigned *)ctx == 2;
 }
 
+static int pass(void *ctx, const cmb_commit *commit)
+{
+    (void)commit;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
 static void wrong_questions_and_early_ends(void **state)
 {
     (void)state;
@@ -483,6 +490,49 @@ static void wrong_questions_and_early_ends(void **state)
     must(cmb_history(b.store, &o, stop, &told));
     assert_int_equal(told, 2);
     must_be(cmb_merge_base(b.store, "main", "nothing", &base), CMB_ENOTFOUND);
+    bed_close(&b);
+}
+
+/* A history that was fetched to some depth only: the oldest commit here has parents that are not. */
+static void a_shallow_history_ends_where_it_was_cut(void **state)
+{
+    (void)state;
+    bed b;
+    static story s;
+    uint64_t seq, rng = 1;
+    cmb_unit unit;
+    cmb_commit_at cut, top, absent[2] = {{.id = {.size = 16, .bytes = {1}}}, {.id = {.size = 16, .bytes = {2}}}};
+    cmb_commit_header here = {"h", str("")};
+    char hex[2 * CMB_NAME_MAX + 1], lower[2 * CMB_NAME_MAX + 1], room[8];
+    const char *rev = hex;
+    unsigned told = 0;
+    cmb_name name;
+    bool yes;
+    bed_open(&b);
+    make_story(b.store, &s, 1, 1, &rng);
+    memset(s.value[0], 0, KEYS);
+    s.value[0][3] = 1;
+    must(cmb_unit_begin(b.store, &unit));
+    cmb_commit_draft draft = {.parents = absent, .parent_count = 2, .generation = 70, .headers = &here, .header_count = 1};
+    build_root(b.store, &unit, s.value[0], &draft.root);
+    must(cmb_commit_append(b.store, unit.app, &draft, &cut));
+    draft = (cmb_commit_draft){.root = draft.root, .parents = &cut, .parent_count = 1, .generation = 71};
+    must(cmb_commit_append(b.store, unit.app, &draft, &top));
+    must(cmb_unit_index(&unit, &cut));
+    must(cmb_unit_index(&unit, &top));
+    must(cmb_unit_publish(&unit, &seq));
+    hex_of(&top.id, hex);
+    hex_of(&cut.id, lower);
+    must(cmb_history(b.store, &(cmb_history_options){.revs = &rev, .rev_count = 1}, pass, &told));
+    assert_int_equal(told, 2);
+    must(cmb_last_modified(b.store, hex, key_of(3, room), &name));
+    assert_true(same_name(&name, &cut.id));
+    must_be(cmb_last_modified(b.store, hex, key_of(4, room), &name), CMB_ENOTFOUND);
+    must(cmb_merge_base(b.store, hex, lower, &name));
+    assert_true(same_name(&name, &cut.id));
+    must_be(cmb_merge_base(b.store, hex, s.id[0], &name), CMB_ENOTFOUND);
+    must(cmb_is_ancestor(b.store, s.id[0], hex, &yes));
+    assert_false(yes);
     bed_close(&b);
 }
 
@@ -524,13 +574,6 @@ static void open_counted(bed *b, counter *c)
     b->options.alloc = (cmb_allocator){c, counted_alloc, counted_resize, counted_release};
     cmb_init_options init = {.node_size = 256};
     bed_open_with(b, 0, &init);
-}
-
-static int pass(void *ctx, const cmb_commit *commit)
-{
-    (void)commit;
-    ++*(unsigned *)ctx;
-    return 0;
 }
 
 static int pass_key(void *ctx, cmb_bytes key, const cmb_name *commit)
@@ -611,6 +654,7 @@ int main(void)
         cmocka_unit_test(a_deleted_key_was_last_modified_by_its_deletion),
         cmocka_unit_test(merge_bases_and_ancestors_by_revision),
         cmocka_unit_test(wrong_questions_and_early_ends),
+        cmocka_unit_test(a_shallow_history_ends_where_it_was_cut),
         cmocka_unit_test(a_long_line_of_commits_takes_no_memory),
         cmocka_unit_test(out_of_memory_at_any_allocation_is_said_and_leaks_nothing),
     };

@@ -153,6 +153,75 @@ static void naming_a_working_state_seals_it(void **state)
     bed_close(&b);
 }
 
+/* ---- out of memory ---- */
+
+typedef struct counter {
+    size_t calls, live;
+    uint64_t fail_at; /* that call alone; 0: none */
+} counter;
+
+static void *counted_resize(void *ctx, void *p, size_t old_size, size_t new_size)
+{
+    counter *c = ctx;
+    c->calls++;
+    if (c->calls == c->fail_at)
+        return NULL;
+    c->live += new_size - (p ? old_size : 0);
+    return realloc(p, new_size);
+}
+
+static void *counted_alloc(void *ctx, size_t size)
+{
+    return counted_resize(ctx, NULL, 0, size);
+}
+
+static void counted_release(void *ctx, void *p, size_t size)
+{
+    counter *c = ctx;
+    if (p)
+        c->live -= size;
+    free(p);
+}
+
+static void without_memory_there_is_no_tag_and_nothing_is_lost(void **state)
+{
+    (void)state;
+    bed b;
+    counter c = {0};
+    cmb_tag *tag;
+    int error = CMB_ENOMEM;
+    memset(&b, 0, sizeof b);
+    b.options.alloc = (cmb_allocator){&c, counted_alloc, counted_resize, counted_release};
+    bed_open_with(&b, 0, NULL);
+    put(b.store, "main", "a", "1", "one");
+    must(cmb_tag_annotate(b.store, "v1", "main", NULL));
+    for (unsigned k = 1; error == CMB_ENOMEM; k++) {
+        c.fail_at = c.calls + k;
+        error = cmb_tag_annotate(b.store, "v2", "v1", &(cmb_tag_info){.message = "m"});
+        c.fail_at = 0;
+        if (error) {
+            must_be(error, CMB_ENOMEM);
+            must_be(cmb_tag_read(b.store, "v2", 0, &tag), CMB_ENOTFOUND);
+        }
+    }
+    must(error);
+    error = CMB_ENOMEM;
+    for (unsigned k = 1; error == CMB_ENOMEM; k++) {
+        size_t live = c.live;
+        c.fail_at = c.calls + k;
+        error = cmb_tag_read(b.store, "v2", 1, &tag);
+        c.fail_at = 0;
+        assert_true(!error || c.live == live);
+    }
+    must(error);
+    assert_string_equal(tag->name, "v1");
+    cmb_tag_free(tag);
+    bed_reopen(&b);
+    expect(b.store, "v2", "a", "1");
+    bed_close(&b);
+    assert_int_equal(c.live, 0);
+}
+
 /* ---- damage ---- */
 
 typedef struct findings {
@@ -235,6 +304,7 @@ int main(void)
         cmocka_unit_test(branches_and_lightweight_tags_from_an_annotated_one),
         cmocka_unit_test(the_reflog_knows_when_only_the_object_changed),
         cmocka_unit_test(naming_a_working_state_seals_it),
+        cmocka_unit_test(without_memory_there_is_no_tag_and_nothing_is_lost),
         cmocka_unit_test(fsck_and_stat_know_tag_objects),
         cmocka_unit_test(fsck_finds_tags_that_lead_astray),
     };
