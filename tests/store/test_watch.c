@@ -254,6 +254,47 @@ static void a_watch_of_a_large_content_finds_single_changes_under_it(void **stat
     bed_close(&b);
 }
 
+#define MANY 40u
+
+/* Few and many changes at once, so that what watches find out for each other counts as well as what each finds out alone. */
+static void each_of_many_watches_of_a_branch_is_told_of_its_own_keys(void **state)
+{
+    static told told_of[MANY];
+    unsigned expected[MANY] = {0};
+    uint64_t random = bed_seed();
+    bed b;
+    print_message("seed %llu\n", (unsigned long long)random);
+    bed_open(&b);
+    for (unsigned i = 0; i < MANY; i++) {
+        char prefix[8];
+        snprintf(prefix, sizeof prefix, "%02u/", i);
+        watch_with(&told_of[i], &b, &(cmb_watch_options){.branch = "main", .range.prefix = str(prefix), .lossless = true});
+    }
+    for (unsigned round = 1; round < 80; round++) {
+        bool touched[MANY] = {false};
+        cmb_txn *txn;
+        must(cmb_txn_begin(b.store, "main", 0, &txn));
+        for (unsigned n = 1 + (unsigned)(bed_mix(&random) % (round % 3 ? 3 : 90)); n > 0; n--) {
+            uint64_t r = bed_mix(&random);
+            unsigned i = (unsigned)r % (MANY + 9); /* some are nobody's */
+            char key[200];
+            snprintf(key, sizeof key, "%02u/%0*u", i, r >> 60 ? 3 : 150, (unsigned)(r >> 32) % 500);
+            must(cmb_txn_put(txn, str(key), (cmb_bytes){(unsigned[]){round, n}, 2 * sizeof(unsigned)}));
+            if (i < MANY)
+                touched[i] = true;
+        }
+        must(cmb_txn_commit(txn, NULL, NULL));
+        for (unsigned i = 0; i < MANY; i++)
+            expected[i] += touched[i];
+        if (round % 4 == 0)
+            drain(&b);
+    }
+    drain(&b);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_int_equal(told_of[i].count, expected[i]);
+    bed_close(&b);
+}
+
 /* ---- where it begins, and what an event reads ---- */
 
 static void read_event(void *ctx, const cmb_event *e)
@@ -884,6 +925,7 @@ int main(void)
         cmocka_unit_test(a_watch_of_a_key_is_told_only_when_that_key_changes),
         cmocka_unit_test(a_watch_of_a_prefix_is_told_only_of_changes_under_it),
         cmocka_unit_test(a_watch_of_a_large_content_finds_single_changes_under_it),
+        cmocka_unit_test(each_of_many_watches_of_a_branch_is_told_of_its_own_keys),
         cmocka_unit_test(an_event_reads_both_states_also_working_ones_that_are_past),
         cmocka_unit_test(a_watch_begins_where_its_start_says),
         cmocka_unit_test(what_moves_a_branch_nowhere_is_no_event),
