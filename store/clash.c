@@ -82,7 +82,8 @@ static int need_value(const cmb_clash *clash, cmb_clash_side side)
 {
     if (clash->presence[side] == CMB_PRESENT)
         return 0;
-    return cmb_fail(CMB_ENOTFOUND, "the key is %s on that side", clash->presence[side] == CMB_ABSENT ? "absent" : "disputed");
+    return cmb_fail(CMB_ENOTFOUND, "the key is %s on that side",
+                    clash->presence[side] == CMB_ABSENT ? "absent" : "disputed");
 }
 
 int cmb_clash_value(cmb_clash *clash, cmb_clash_side side, cmb_bytes *out_value)

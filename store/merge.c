@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * merge.c: merging a revision into a branch. The branch's writing turn is held from the first look at the branch to the landing, so
- * that a merge is one transaction like any other; a merge that stands with conflicts gives the turn up, and lands later if the branch has
- * not moved.
+ * merge.c: merging a revision into a branch. The branch's writing turn is held from the first look at the branch to the
+ * landing, so that a merge is one transaction like any other; a merge that stands with conflicts gives the turn up, and
+ * lands later if the branch has not moved.
  */
 #include "store/merging.h"
 
@@ -29,7 +29,8 @@ static int check_info(const cmb_commit_info *info)
     return cmb_commit_info_check(&plain);
 }
 
-int cmb_merging_create(cmb_store *store, const char *branch, cmb_merge_fn fn, void *ctx, const cmb_commit_info *info, cmb_merging **out_m)
+int cmb_merging_create(cmb_store *store, const char *branch, cmb_merge_fn fn, void *ctx, const cmb_commit_info *info,
+                       cmb_merging **out_m)
 {
     bool exists;
     int error = check_info(info);
@@ -279,7 +280,8 @@ int cmb_merging_run(cmb_merging *m, const cmb_commit_info *info, cmb_merge_resul
 }
 
 /* Both sides are commits that have diverged: m is gone afterwards, unless it comes back in the result. */
-static int join(cmb_merging *m, const cmb_commit_at *bases, size_t n, const cmb_commit_info *info, cmb_merge_result *out_result)
+static int join(cmb_merging *m, const cmb_commit_at *bases, size_t n, const cmb_commit_info *info,
+                cmb_merge_result *out_result)
 {
     int error = cmb_merging_seal(m);
     if (!error) {
@@ -299,7 +301,8 @@ static int join(cmb_merging *m, const cmb_commit_at *bases, size_t n, const cmb_
     return error;
 }
 
-static int merge(cmb_merging *m, const cmb_commit_at *bases, size_t n, const cmb_commit_info *info, cmb_merge_result *out_result)
+static int merge(cmb_merging *m, const cmb_commit_at *bases, size_t n, const cmb_commit_info *info,
+                 cmb_merge_result *out_result)
 {
     cmb_merge_result result = {.kind = choose_kind(m, bases, n)};
     int error = 0;
@@ -316,8 +319,8 @@ static int merge(cmb_merging *m, const cmb_commit_at *bases, size_t n, const cmb
 
 /* ---- the public face ---- */
 
-int cmb_merge(cmb_store *store, const char *branch, const char *rev, cmb_merge_fn fn, void *ctx, const cmb_commit_info *info,
-              cmb_merge_result *out_result)
+int cmb_merge(cmb_store *store, const char *branch, const char *rev, cmb_merge_fn fn, void *ctx,
+              const cmb_commit_info *info, cmb_merge_result *out_result)
 {
     cmb_merging *m;
     cmb_commit_at *bases;

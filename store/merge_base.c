@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * merge_base.c: several common ancestors become one, a virtual one that is no commit: they are merged one after the other, each
- * merge with its own common ancestors, which may be several again. What that comes to is a stack of *folds*, in memory. A set of
- * ancestors that is met again has its content already.
+ * merge_base.c: several common ancestors become one, a virtual one that is no commit: they are merged one after the
+ * other, each merge with its own common ancestors, which may be several again. What that comes to is a stack of
+ * *folds*, in memory. A set of ancestors that is met again has its content already.
  *
  * Sets are kept in the order of their ids: so two images that ask do the same merges.
  */

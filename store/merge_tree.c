@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * merge_tree.c: three roots become the content of a transaction. If one side changed little, its changes are laid over the other
- * side as edits, and the log's head takes them when the merge lands. Else whole subtrees are merged, into the transaction's stream.
+ * merge_tree.c: three roots become the content of a transaction. If one side changed little, its changes are laid over
+ * the other side as edits, and the log's head takes them when the merge lands. Else whole subtrees are merged, into the
+ * transaction's stream.
  */
 #include "btree/side.h"
 #include "store/merging.h"
@@ -12,7 +13,8 @@
 
 /* ---- asking ---- */
 
-static void set_clash(cmb_merging *m, cmb_bytes key, const cmb_found *base, const cmb_found *theirs, const cmb_found *mine, bool inner)
+static void set_clash(cmb_merging *m, cmb_bytes key, const cmb_found *base, const cmb_found *theirs,
+                      const cmb_found *mine, bool inner)
 {
     m->clash.key = key;
     m->clash.inner = inner;
@@ -31,7 +33,8 @@ static int ask(cmb_merging *m, cmb_bytes *out_value)
     if (answer > CMB_ANSWER_DELETE)
         return cmb_fail(CMB_EINVAL, "a merge function answered %d", answer);
     if (answer == CMB_ANSWER_VALUE && out_value->size > CMB_VALUE_MAX)
-        return cmb_fail(CMB_ETOOBIG, "a merge function answered with %zu bytes: at most %u", out_value->size, CMB_VALUE_MAX);
+        return cmb_fail(CMB_ETOOBIG, "a merge function answered with %zu bytes: at most %u", out_value->size,
+                        CMB_VALUE_MAX);
     return answer;
 }
 
@@ -53,7 +56,8 @@ static int count_change(void *ctx, const cmb_tree_change *change)
 static int is_little(cmb_merging *m, cmb_clash_side side, bool *out_yes)
 {
     uint64_t left = few(m);
-    int rc = cmb_tree_diff(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[side], NULL, NULL, count_change, &left, NULL);
+    int rc = cmb_tree_diff(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[side], NULL, NULL, count_change, &left,
+                           NULL);
     if (rc < 0)
         return rc;
     *out_yes = rc != STOPPED;
@@ -121,7 +125,8 @@ static int carry_over(cmb_merging *m, cmb_clash_side from)
     cmb_clash_side onto = from == CMB_SIDE_MINE ? CMB_SIDE_THEIRS : CMB_SIDE_MINE;
     carry c = {.m = m, .from = from, .onto = onto};
     start_from(m, &m->roots[onto]);
-    int error = cmb_tree_diff(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[from], NULL, NULL, carry_change, &c, NULL);
+    int error =
+        cmb_tree_diff(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[from], NULL, NULL, carry_change, &c, NULL);
     cmb_pin_destroy(m->store->nodes, &c.pin);
     return error;
 }
@@ -160,8 +165,8 @@ static int build(cmb_merging *m)
     cmb_noderef root;
     int error = cmb_txn_need_stream(m->txn);
     if (!error)
-        error = cmb_tree_merge(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[CMB_SIDE_MINE], &m->roots[CMB_SIDE_THEIRS],
-                               m->txn->stream, build_clash, m, &root, NULL);
+        error = cmb_tree_merge(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[CMB_SIDE_MINE],
+                               &m->roots[CMB_SIDE_THEIRS], m->txn->stream, build_clash, m, &root, NULL);
     if (error)
         return cmb_store_note(m->store, error);
     m->txn->stream_needed = true;
@@ -171,7 +176,8 @@ static int build(cmb_merging *m)
 
 int cmb_merge_content(cmb_merging *m)
 {
-    const cmb_noderef *base = &m->roots[CMB_SIDE_BASE], *theirs = &m->roots[CMB_SIDE_THEIRS], *mine = &m->roots[CMB_SIDE_MINE];
+    const cmb_noderef *base = &m->roots[CMB_SIDE_BASE], *theirs = &m->roots[CMB_SIDE_THEIRS],
+                      *mine = &m->roots[CMB_SIDE_MINE];
     bool little = false;
     if (cmb_tree_same(base, theirs) || cmb_tree_same(mine, theirs)) {
         start_from(m, mine);
@@ -242,7 +248,8 @@ static int open_scratch(cmb_merging *m)
     return cmb_store_note(m->store, error);
 }
 
-int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *acc, const cmb_noderef *other, cmb_noderef *out_root)
+int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *acc, const cmb_noderef *other,
+                    cmb_noderef *out_root)
 {
     int error = open_scratch(m);
     if (!error)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * mergefn_counter.c: counters with a slot per replica. In its slot a replica counts what it added and what it took away, each
- * of which only grows: so of two versions of a slot the newer one is the larger, and taking the larger loses nothing and repeats nothing.
+ * mergefn_counter.c: counters with a slot per replica. In its slot a replica counts what it added and what it took
+ * away, each of which only grows: so of two versions of a slot the newer one is the larger, and taking the larger loses
+ * nothing and repeats nothing.
  */
 #include "store/merging.h"
 
@@ -123,7 +124,9 @@ static int check_replica(cmb_bytes name)
     bool ok = name.size - 1 < CMB_COUNTER_REPLICA_MAX;
     for (size_t i = 0; ok && i < name.size; i++)
         ok = is_name_byte(p[i]);
-    return ok ? 0 : cmb_fail(CMB_EINVAL, "a replica's name has 1 to %u bytes without spaces and control bytes", CMB_COUNTER_REPLICA_MAX);
+    return ok ? 0
+              : cmb_fail(CMB_EINVAL, "a replica's name has 1 to %u bytes without spaces and control bytes",
+                         CMB_COUNTER_REPLICA_MAX);
 }
 
 static int add_delta(slot *s, int64_t delta)
@@ -190,7 +193,8 @@ static int unite(reader *a, reader *b, writer *w)
 {
     int error = 0;
     while (!error && (a->some || b->some)) {
-        int order = !a->some ? 1 : !b->some ? -1 : cmb_compare(a->at.replica.data, a->at.replica.size, b->at.replica.data, b->at.replica.size);
+        const cmb_bytes *x = &a->at.replica, *y = &b->at.replica;
+        int order = !a->some ? 1 : !b->some ? -1 : cmb_compare(x->data, x->size, y->data, y->size);
         slot s = order <= 0 ? a->at : b->at;
         if (order == 0) {
             s.added = s.added > b->at.added ? s.added : b->at.added;
@@ -247,7 +251,6 @@ static int merge(cmb_clash *clash, cmb_bytes *out_value)
 int cmb_merge_counter(void *ctx, cmb_clash *clash, cmb_bytes *out_value)
 {
     (void)ctx;
-    bool both = cmb_clash_presence(clash, CMB_SIDE_MINE) == CMB_PRESENT && cmb_clash_presence(clash, CMB_SIDE_THEIRS) == CMB_PRESENT;
-    int answer = both ? merge(clash, out_value) : keep(clash);
+    int answer = cmb_clash_has_both(clash) ? merge(clash, out_value) : keep(clash);
     return answer == CMB_ESYNTAX || answer == CMB_ETOOBIG ? CMB_ANSWER_CONFLICT : answer;
 }

@@ -2,9 +2,9 @@
 /*
  * mergefn_json.c: three-way merges of JSON documents.
  *
- * The parser is a library's, which holds numbers as integers of 64 bits or as doubles. So that no digit is lost, it never sees one:
- * in the text that it gets each number is a string that begins with '#', and every other string begins with '$'. What it writes is
- * changed back. Objects stay ordered as they were: all their keys begin alike.
+ * The parser is a library's, which holds numbers as integers of 64 bits or as doubles. So that no digit is lost, it
+ * never sees one: in the text that it gets each number is a string that begins with '#', and every other string begins
+ * with '$'. What it writes is changed back. Objects stay ordered as they were: all their keys begin alike.
  */
 #include "store/merging.h"
 
@@ -145,7 +145,8 @@ static int parse(const cmb_allocator *alloc, cmb_bytes text, json_t **out)
     cmb_release(alloc, m.p, size + 1);
     if (*out)
         return 0;
-    return json_error_code(&failure) == json_error_out_of_memory ? cmb_fail(CMB_ENOMEM, "no memory for JSON") : CONFLICT;
+    return json_error_code(&failure) == json_error_out_of_memory ? cmb_fail(CMB_ENOMEM, "no memory for JSON")
+                                                                 : CONFLICT;
 }
 
 static int write_out(cmb_clash *clash, const json_t *doc, cmb_bytes *out_value)
@@ -268,8 +269,8 @@ static int merge_objects(const cmb_allocator *alloc, const json_t *base, json_t 
 }
 
 /* `doc` or, byte for byte, the side that says the same. */
-static int answer_with(cmb_clash *clash, const json_t *doc, const json_t *mine, const json_t *theirs, const cmb_bytes values[CMB_SIDES],
-                       cmb_bytes *out_value)
+static int answer_with(cmb_clash *clash, const json_t *doc, const json_t *mine, const json_t *theirs,
+                       const cmb_bytes values[CMB_SIDES], cmb_bytes *out_value)
 {
     const cmb_bytes *m = &values[CMB_SIDE_MINE], *t = &values[CMB_SIDE_THEIRS];
     bool as_mine = json_equal(doc, mine), as_theirs = json_equal(doc, theirs);
@@ -280,7 +281,8 @@ static int answer_with(cmb_clash *clash, const json_t *doc, const json_t *mine, 
     return write_out(clash, doc, out_value);
 }
 
-static int merge(cmb_clash *clash, json_t *const docs[CMB_SIDES], const cmb_bytes values[CMB_SIDES], cmb_bytes *out_value)
+static int merge(cmb_clash *clash, json_t *const docs[CMB_SIDES], const cmb_bytes values[CMB_SIDES],
+                 cmb_bytes *out_value)
 {
     const json_t *base = docs[CMB_SIDE_BASE];
     json_t *mine = docs[CMB_SIDE_MINE], *theirs = docs[CMB_SIDE_THEIRS], *both = NULL;
@@ -308,7 +310,7 @@ int cmb_merge_json(void *ctx, cmb_clash *clash, cmb_bytes *out_value)
     cmb_bytes values[CMB_SIDES] = {{NULL, 0}};
     int rc = 0;
     (void)ctx;
-    if (cmb_clash_presence(clash, CMB_SIDE_MINE) != CMB_PRESENT || cmb_clash_presence(clash, CMB_SIDE_THEIRS) != CMB_PRESENT)
+    if (!cmb_clash_has_both(clash))
         return CMB_ANSWER_CONFLICT;
     for (unsigned i = 0; !rc && i < CMB_SIDES; i++) {
         if (cmb_clash_presence(clash, (cmb_clash_side)i) != CMB_PRESENT)
@@ -317,7 +319,9 @@ int cmb_merge_json(void *ctx, cmb_clash *clash, cmb_bytes *out_value)
         if (!rc)
             rc = parse(&clash->store->alloc, values[i], &docs[i]);
     }
-    int answer = rc == CONFLICT || rc == CMB_ETOOBIG ? CMB_ANSWER_CONFLICT : rc ? rc : merge(clash, docs, values, out_value);
+    int answer = rc == CONFLICT || rc == CMB_ETOOBIG ? CMB_ANSWER_CONFLICT
+                 : rc                                ? rc
+                                                     : merge(clash, docs, values, out_value);
     for (unsigned i = 0; i < CMB_SIDES; i++)
         json_decref(docs[i]);
     return answer;

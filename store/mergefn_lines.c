@@ -2,9 +2,9 @@
 /*
  * mergefn_lines.c: the union of two texts' lines, since a third.
  *
- * Equal lines get equal numbers. Two texts are aligned at the lines that stand once in each of them, as long as they come in
- * the same order, then between those again, and at what is equal right before and after; a range that goes deeper than
- * DEPTH_MAX stays as it is. So the time is bounded by the number of lines, whatever they are.
+ * Equal lines get equal numbers. Two texts are aligned at the lines that stand once in each of them, as long as they
+ * come in the same order, then between those again, and at what is equal right before and after; a range that goes
+ * deeper than DEPTH_MAX stays as it is. So the time is bounded by the number of lines, whatever they are.
  */
 #include "store/merging.h"
 
@@ -134,8 +134,8 @@ static void take_stock(work *w, const range *r, const uint32_t *a, const uint32_
 }
 
 /*
- * Among the lines of the range that stand once on either side, the longest row that ascends on both: w->before leads from
- * its last one, which is returned, back to its first. Positions in `a`; NONE: there are no such lines.
+ * Among the lines of the range that stand once on either side, the longest row that ascends on both: w->before leads
+ * from its last one, which is returned, back to its first. Positions in `a`; NONE: there are no such lines.
  */
 static uint32_t longest_row(work *w, const range *r, const uint32_t *a)
 {
@@ -253,7 +253,8 @@ static int emit_union(work *w, const uint32_t *a, uint32_t a_n, const uint32_t *
     return 0;
 }
 
-/* One side's lines between the base's line i - 1, which it has, and the next that it has; none if it does not have that one. */
+/* One side's lines between the base's line i - 1, which it has, and the next that it has; none if it does not have
+ * that one. */
 static uint32_t inserted(const work *w, const text *side, const uint32_t *match, uint32_t i, uint32_t *out_from)
 {
     uint32_t n = w->texts[CMB_SIDE_BASE].n, next = i;
@@ -386,7 +387,7 @@ int cmb_merge_union(void *ctx, cmb_clash *clash, cmb_bytes *out_value)
     work w = {.alloc = &clash->store->alloc};
     bool fits;
     (void)ctx;
-    if (cmb_clash_presence(clash, CMB_SIDE_MINE) != CMB_PRESENT || cmb_clash_presence(clash, CMB_SIDE_THEIRS) != CMB_PRESENT)
+    if (!cmb_clash_has_both(clash))
         return CMB_ANSWER_CONFLICT;
     int error = load(&w, clash, &fits);
     if (error || !fits)

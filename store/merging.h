@@ -10,14 +10,14 @@
  *   conflict.c     the list of conflicts and their resolutions
  *   mergefn*.c     merge functions
  *
- * A merge is a transaction on the branch. Its content starts as one side; what the other changed is laid over it as edits if
- * that is little (then the log's head takes it, as any small transaction), else cmb_tree_merge builds it in the transaction's
- * stream. A key in conflict stands as on either side for the time being; resolutions are edits above. Landing is a transaction's,
- * with two parents.
+ * A merge is a transaction on the branch. Its content starts as one side; what the other changed is laid over it as
+ * edits if that is little (then the log's head takes it, as any small transaction), else cmb_tree_merge builds it in
+ * the transaction's stream. A key in conflict stands as on either side for the time being; resolutions are edits above.
+ * Landing is a transaction's, with two parents.
  *
- * The virtual ancestor of a criss-cross history is built in a stream of its own, which is given back in the end: the result never refers
- * to it. A disputed value in it is an out-of-line value at the place of a record that this merge made, with a name that was never given
- * out: so it equals nothing, and nothing can be mistaken for it.
+ * The virtual ancestor of a criss-cross history is built in a stream of its own, which is given back in the end: the
+ * result never refers to it. A disputed value in it is an out-of-line value at the place of a record that this merge
+ * made, with a name that was never given out: so it equals nothing, and nothing can be mistaken for it.
  */
 #ifndef CMB_STORE_MERGING_H
 #define CMB_STORE_MERGING_H
@@ -91,12 +91,14 @@ struct cmb_merging {
 /* ---- merge.c ---- */
 
 /* Holds the branch's writing turn; `before` is where it stands. */
-int cmb_merging_create(cmb_store *store, const char *branch, cmb_merge_fn fn, void *ctx, const cmb_commit_info *info, cmb_merging **out_m);
+int cmb_merging_create(cmb_store *store, const char *branch, cmb_merge_fn fn, void *ctx, const cmb_commit_info *info,
+                       cmb_merging **out_m);
 /* Resolves a revision to a permanent commit; a working state is sealed. An empty branch is a state without one. */
 int cmb_merging_name(cmb_merging *m, const char *rev, cmb_state *out_state);
 /* If the branch stands on a working state: seals it. `before` is what it stands on then. */
 int cmb_merging_seal(cmb_merging *m);
-/* roots, parents and parent_count are set: merges, lands, says how that went. m is gone, unless it comes back in the result. */
+/* roots, parents and parent_count are set: merges, lands, says how that went. m is gone, unless it comes back in the
+ * result. */
 int cmb_merging_run(cmb_merging *m, const cmb_commit_info *info, cmb_merge_result *out_result);
 
 /* ---- merge_base.c ---- */
@@ -109,7 +111,8 @@ int cmb_merge_base_root(cmb_merging *m, const cmb_commit_at *bases, size_t n, cm
 /* The result, but for conflicts, which go into the list, becomes the content of m->txn. */
 int cmb_merge_content(cmb_merging *m);
 /* `acc` and `other` since `base`, in the scratch stream; no conflicts, but disputed values. */
-int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *acc, const cmb_noderef *other, cmb_noderef *out_root);
+int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *acc, const cmb_noderef *other,
+                    cmb_noderef *out_root);
 
 /* ---- clash.c ---- */
 
@@ -119,6 +122,11 @@ void cmb_clash_set(cmb_clash *clash, cmb_clash_side side, const cmb_found *found
 /* The values of a key in three trees. */
 int cmb_clash_look_up(cmb_clash *clash, const cmb_scratch *scratch, const cmb_noderef roots[CMB_SIDES]);
 bool cmb_is_marker(const cmb_scratch *scratch, const cmb_found *found); /* NULL: no */
+/* Is it a change against a change? */
+static inline bool cmb_clash_has_both(const cmb_clash *clash)
+{
+    return clash->presence[CMB_SIDE_MINE] == CMB_PRESENT && clash->presence[CMB_SIDE_THEIRS] == CMB_PRESENT;
+}
 /* The edit that makes the key what it is on that side. */
 cmb_edit cmb_clash_edit(const cmb_clash *clash, cmb_clash_side side);
 

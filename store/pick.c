@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: ISC */
-/* pick.c: what one commit changed, undone on a branch or done there again: a merge whose ancestor is the commit or its parent. */
+/* pick.c: what one commit changed, undone on a branch or done there again: a merge whose ancestor is the commit or
+ * its parent. */
 #include "store/merging.h"
 
 /* The parent that the commit's changes are counted from; without parents an empty content. */
-static int parent_root(cmb_merging *m, const cmb_commit_record *r, const char *rev, unsigned mainline, cmb_noderef *out_root)
+static int parent_root(cmb_merging *m, const cmb_commit_record *r, const char *rev, unsigned mainline,
+                       cmb_noderef *out_root)
 {
     size_t n = r->commit.parent_count;
     cmb_state state;
@@ -77,8 +79,8 @@ static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo
     return error;
 }
 
-static int pick(cmb_store *store, const char *branch, const char *rev, unsigned mainline, bool undo, cmb_merge_fn fn, void *ctx,
-                const cmb_commit_info *info, cmb_merge_result *out_result)
+static int pick(cmb_store *store, const char *branch, const char *rev, unsigned mainline, bool undo, cmb_merge_fn fn,
+                void *ctx, const cmb_commit_info *info, cmb_merge_result *out_result)
 {
     cmb_merging *m;
     if (!out_result)
@@ -101,8 +103,8 @@ int cmb_revert(cmb_store *store, const char *branch, const char *rev, unsigned m
     return pick(store, branch, rev, mainline, true, fn, ctx, info, out_result);
 }
 
-int cmb_cherry_pick(cmb_store *store, const char *branch, const char *rev, unsigned mainline, cmb_merge_fn fn, void *ctx,
-                    const cmb_commit_info *info, cmb_merge_result *out_result)
+int cmb_cherry_pick(cmb_store *store, const char *branch, const char *rev, unsigned mainline, cmb_merge_fn fn,
+                    void *ctx, const cmb_commit_info *info, cmb_merge_result *out_result)
 {
     return pick(store, branch, rev, mainline, false, fn, ctx, info, out_result);
 }

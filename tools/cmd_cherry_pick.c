@@ -9,7 +9,8 @@ static const cli_option options[] = {
     [MAINLINE] = {0, "mainline", "N", "REV is a merge: what it changed against its N-th parent"},
 };
 
-static int pick(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info, cmb_merge_result *out_result)
+static int pick(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info,
+                cmb_merge_result *out_result)
 {
     uint64_t mainline = 0;
     cli_u64(c, MAINLINE, &mainline);
@@ -19,7 +20,8 @@ static int pick(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn
 static int run(cli *c)
 {
     uint64_t mainline = 1;
-    cmb_commit_info info = {.author = cli_value(c, MERGING_AUTHOR, NULL), .message = cli_value(c, MERGING_MESSAGE, NULL)};
+    cmb_commit_info info = {.author = cli_value(c, MERGING_AUTHOR, NULL),
+                            .message = cli_value(c, MERGING_MESSAGE, NULL)};
     if (!cli_u64(c, MAINLINE, &mainline))
         return CLI_USAGE;
     if (mainline < 1 || mainline > CMB_COMMIT_PARENTS_MAX)

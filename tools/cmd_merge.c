@@ -10,7 +10,8 @@ static const cli_option options[] = {
     [FF_ONLY] = {0, "ff-only", NULL, "moves the branch forward or does nothing; exit status 1 if it cannot"},
 };
 
-static int merge(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info, cmb_merge_result *out_result)
+static int merge(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info,
+                 cmb_merge_result *out_result)
 {
     return cmb_merge(store, branch, cli_operand(c, 1), fn, NULL, info, out_result);
 }
@@ -22,7 +23,8 @@ static int run(cli *c)
     if (cli_has(c, NO_FF) && cli_has(c, FF_ONLY))
         return cli_usage(c, "--no-ff and --ff-only: give one of them");
     info.flags = (cli_has(c, NO_FF) ? CMB_MERGE_NO_FF : 0) | (cli_has(c, FF_ONLY) ? CMB_MERGE_FF_ONLY : 0);
-    snprintf(message, sizeof(message), "Merge %.600s into %.300s", cli_operand(c, 1), cli_value(c, MERGING_BRANCH, "main"));
+    snprintf(message, sizeof(message), "Merge %.600s into %.300s", cli_operand(c, 1),
+             cli_value(c, MERGING_BRANCH, "main"));
     info.message = cli_value(c, MERGING_MESSAGE, message);
     return merging_run(c, &info, merge);
 }

@@ -9,7 +9,8 @@ static const cli_option options[] = {
     [MAINLINE] = {0, "mainline", "N", "REV is a merge: what it changed against its N-th parent"},
 };
 
-static int revert(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info, cmb_merge_result *out_result)
+static int revert(const cli *c, cmb_store *store, const char *branch, cmb_merge_fn fn, const cmb_commit_info *info,
+                  cmb_merge_result *out_result)
 {
     uint64_t mainline = 0;
     cli_u64(c, MAINLINE, &mainline);

@@ -180,7 +180,8 @@ static int resolve(const cli *c, cmb_merging *merging, const char *text)
     if (!cli_key(c, name, cli_has(c, MERGING_HEX), room, &key))
         return CLI_USAGE;
     cmb_answer answer = find_answer(how + 1);
-    int rc = cmb_merging_resolve(merging, key, answer == CMB_ANSWER_CONFLICT ? CMB_ANSWER_KEEP : answer, (cmb_bytes){NULL, 0});
+    int rc = cmb_merging_resolve(merging, key, answer == CMB_ANSWER_CONFLICT ? CMB_ANSWER_KEEP : answer,
+                                 (cmb_bytes){NULL, 0});
     if (rc == CMB_ENOTFOUND)
         return cli_say(CLI_NOT_FOUND, cli_image(c), "%s is not in conflict", name);
     if (rc)

@@ -28,7 +28,8 @@ static cmb_rev del(cmb_store *store, const char *branch, const char *key, const 
     return rev;
 }
 
-static cmb_merge_result merge_with(cmb_store *store, const char *branch, const char *rev, cmb_merge_fn fn, void *ctx, uint32_t flags)
+static cmb_merge_result merge_with(cmb_store *store, const char *branch, const char *rev, cmb_merge_fn fn, void *ctx,
+                                   uint32_t flags)
 {
     cmb_commit_info info = {.author = "ada", .message = "merge", .flags = flags};
     cmb_merge_result result;
@@ -295,7 +296,8 @@ static void every_answer_is_what_becomes_of_the_key(void **state)
             script s = {.answer = table[i].answer, .value = table[i].value};
             snprintf(name, sizeof name, "b%zu%d", i, turned);
             must(cmb_branch_create(b->store, name, turned ? "side" : "main"));
-            assert_int_equal(merge_with(b->store, name, turned ? "main" : "side", answer, &s, 0).kind, CMB_MERGE_MERGED);
+            assert_int_equal(merge_with(b->store, name, turned ? "main" : "side", answer, &s, 0).kind,
+                             CMB_MERGE_MERGED);
             const char *expected = table[i].expected;
             if (turned && s.answer == CMB_ANSWER_MINE)
                 expected = "theirs";
@@ -880,7 +882,8 @@ static void merge_models(cmb_store *store, uint64_t *seed, unsigned my_edits, un
 static void merges_equal_a_model_however_much_was_changed_where(void **state)
 {
     static const uint32_t sizes[] = {256, 4096, 65536};
-    static const unsigned edits[][3] = {{5, 2000, 3000}, {2000, 5, 3000}, {5, 5, 10}, {900, 900, 3000}, {300, 300, 400}, {0, 5, 10}};
+    static const unsigned edits[][3] = {{5, 2000, 3000},  {2000, 5, 3000}, {5, 5, 10},
+                                        {900, 900, 3000}, {300, 300, 400}, {0, 5, 10}};
     uint64_t seed = bed_seed();
     (void)state;
     print_message("seed %llu\n", (unsigned long long)seed);

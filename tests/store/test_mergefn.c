@@ -41,7 +41,8 @@ static void write_value(cmb_store *store, const char *branch, cmb_bytes value)
 }
 
 /* Merges three values of one key; the caller frees what comes back: the merged value, ABSENT or CONFLICT. */
-static char *merge_bytes(fixture *f, cmb_merge_fn fn, cmb_bytes base, cmb_bytes mine, cmb_bytes theirs, size_t *out_size)
+static char *merge_bytes(fixture *f, cmb_merge_fn fn, cmb_bytes base, cmb_bytes mine, cmb_bytes theirs,
+                         size_t *out_size)
 {
     cmb_store *store = f->b.store;
     char a[32], b[32];
@@ -73,7 +74,8 @@ static char *merge_bytes(fixture *f, cmb_merge_fn fn, cmb_bytes base, cmb_bytes 
     return copy;
 }
 
-static void check(fixture *f, cmb_merge_fn fn, const char *base, const char *mine, const char *theirs, const char *expected)
+static void check(fixture *f, cmb_merge_fn fn, const char *base, const char *mine, const char *theirs,
+                  const char *expected)
 {
     size_t size;
     char *got = merge_bytes(f, fn, str(base), str(mine), str(theirs), &size);
@@ -83,7 +85,8 @@ static void check(fixture *f, cmb_merge_fn fn, const char *base, const char *min
 }
 
 /* Either way round. */
-static void check_both(fixture *f, cmb_merge_fn fn, const char *base, const char *mine, const char *theirs, const char *expected)
+static void check_both(fixture *f, cmb_merge_fn fn, const char *base, const char *mine, const char *theirs,
+                       const char *expected)
 {
     check(f, fn, base, mine, theirs, expected);
     check(f, fn, base, theirs, mine, expected);
@@ -175,7 +178,8 @@ static unsigned count_line(const char *text, size_t n, char line)
     return count;
 }
 
-/* For many short texts with few different lines: it does not matter which side is which, and every line is there as often as it has to be at least. */
+/* For many short texts with few different lines: it does not matter which side is which, and every line is there as
+ * often as it has to be at least. */
 static void unions_of_random_texts_lose_no_line_and_may_be_swapped(void **state)
 {
     fixture *f = *state;
@@ -225,7 +229,8 @@ static void a_long_text_of_few_different_lines_is_merged_in_time(void **state)
         mine[2 * i] = 'M';
         theirs[2 * (i + 500)] = 'T';
     }
-    char *got = merge_bytes(f, cmb_merge_union, (cmb_bytes){base, 2 * n}, (cmb_bytes){mine, 2 * n}, (cmb_bytes){theirs, 2 * n}, &size);
+    char *got = merge_bytes(f, cmb_merge_union, (cmb_bytes){base, 2 * n}, (cmb_bytes){mine, 2 * n},
+                            (cmb_bytes){theirs, 2 * n}, &size);
     assert_true(count_line(got, size, 'M') >= n / 1000 && count_line(got, size, 'T') >= n / 1000);
     free(got);
     free(base);
@@ -271,8 +276,20 @@ static void counters_count_up_and_down_in_a_slot_per_replica(void **state)
 static void counters_refuse_what_is_none_and_what_does_not_fit(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"x", "\n", "a 1\n", "a 1 2", "a 01 2\n", "a 1 2\na 1 2\n", "b 1 2\na 1 2\n", " 1 2\n", "a  1 2\n",
-                                      "a 1 2 \n", "a -1 2\n", "a 18446744073709551616 0\n", "a 1 2\n\n", "a 1 \n"};
+    static const char *const bad[] = {"x",
+                                      "\n",
+                                      "a 1\n",
+                                      "a 1 2",
+                                      "a 01 2\n",
+                                      "a 1 2\na 1 2\n",
+                                      "b 1 2\na 1 2\n",
+                                      " 1 2\n",
+                                      "a  1 2\n",
+                                      "a 1 2 \n",
+                                      "a -1 2\n",
+                                      "a 18446744073709551616 0\n",
+                                      "a 1 2\n\n",
+                                      "a 1 \n"};
     int64_t n;
     char out[64];
     size_t size;
@@ -329,10 +346,11 @@ static void json_objects_are_merged_member_by_member_at_any_depth(void **state)
     fixture *f = *state;
     have_json(f);
     check_both(f, cmb_merge_json, "{\"a\":1}", "{\"a\":1,\"c\":2}", "{\"b\":3,\"a\":1}", "{\"a\":1,\"b\":3,\"c\":2}");
-    check_both(f, cmb_merge_json, "{\"a\":{\"x\":1,\"y\":2}}", "{\"a\":{\"x\":5,\"y\":2}}", "{\"a\":{\"x\":1,\"y\":[1]}}",
-               "{\"a\":{\"x\":5,\"y\":[1]}}");
+    check_both(f, cmb_merge_json, "{\"a\":{\"x\":1,\"y\":2}}", "{\"a\":{\"x\":5,\"y\":2}}",
+               "{\"a\":{\"x\":1,\"y\":[1]}}", "{\"a\":{\"x\":5,\"y\":[1]}}");
     check_both(f, cmb_merge_json, "{\"a\":1,\"b\":2}", "{\"b\":2}", "{\"a\":1,\"b\":3}", "{\"b\":3}");
-    check_both(f, cmb_merge_json, "{\"a\":1}", "{\"a\":1,\"n\":{\"p\":1}}", "{\"a\":1,\"n\":{\"q\":1}}", "{\"a\":1,\"n\":{\"p\":1,\"q\":1}}");
+    check_both(f, cmb_merge_json, "{\"a\":1}", "{\"a\":1,\"n\":{\"p\":1}}", "{\"a\":1,\"n\":{\"q\":1}}",
+               "{\"a\":1,\"n\":{\"p\":1,\"q\":1}}");
     check_both(f, cmb_merge_json, ABSENT, "{\"a\":1}", "{\"b\":[true,null,\"\"]}", "{\"a\":1,\"b\":[true,null,\"\"]}");
     check_both(f, cmb_merge_json, "{\"a\":1}", "{\"a\":2,\"b\":1}", "{\"a\":2,\"c\":1}", "{\"a\":2,\"b\":1,\"c\":1}");
     check_both(f, cmb_merge_json, "[]", "{\"a\":1}", "{\"b\":1}", "{\"a\":1,\"b\":1}");
@@ -356,8 +374,10 @@ static void json_that_only_one_side_changed_stays_byte_for_byte(void **state)
 {
     fixture *f = *state;
     have_json(f);
-    check_both(f, cmb_merge_json, "{\"a\":1}", "{ \"a\" : 1 }", "{\"b\" : 2.50,\n \"a\":1}", "{\"b\" : 2.50,\n \"a\":1}");
-    check_both(f, cmb_merge_json, "{\"a\":1,\"b\":1}", "{ \"b\":1,\"a\":1}", "{\"b\":1, \"a\":1}", "{ \"b\":1,\"a\":1}");
+    check_both(f, cmb_merge_json, "{\"a\":1}", "{ \"a\" : 1 }", "{\"b\" : 2.50,\n \"a\":1}",
+               "{\"b\" : 2.50,\n \"a\":1}");
+    check_both(f, cmb_merge_json, "{\"a\":1,\"b\":1}", "{ \"b\":1,\"a\":1}", "{\"b\":1, \"a\":1}",
+               "{ \"b\":1,\"a\":1}");
     check_both(f, cmb_merge_json, "{}", "{\"a\":1,\"z\":\"\\u0041\"}", "{\"a\":1}", "{\"a\":1,\"z\":\"\\u0041\"}");
 }
 
@@ -365,8 +385,8 @@ static void json_numbers_keep_every_digit(void **state)
 {
     fixture *f = *state;
     have_json(f);
-    check_both(f, cmb_merge_json, "{\"n\":0.1}", "{\"n\":0.1,\"a\":123456789012345678901234567890}", "{\"n\":0.1,\"b\":-1.50e-7}",
-               "{\"a\":123456789012345678901234567890,\"b\":-1.50e-7,\"n\":0.1}");
+    check_both(f, cmb_merge_json, "{\"n\":0.1}", "{\"n\":0.1,\"a\":123456789012345678901234567890}",
+               "{\"n\":0.1,\"b\":-1.50e-7}", "{\"a\":123456789012345678901234567890,\"b\":-1.50e-7,\"n\":0.1}");
     check_both(f, cmb_merge_json, "{\"n\":1}", "{\"n\":1.0}", "{\"n\":1,\"b\":-0}", "{\"b\":-0,\"n\":1.0}");
     check_both(f, cmb_merge_json, "{\"n\":1}", "{\"n\":1.0}", "{\"n\":1e0}", CONFLICT);
     check_both(f, cmb_merge_json, "{}", "{\"a\":[1,-2,[3.0]]}", "{\"b\":1E+5}", "{\"a\":[1,-2,[3.0]],\"b\":1E+5}");
@@ -376,17 +396,41 @@ static void json_strings_that_look_like_marks_are_strings(void **state)
 {
     fixture *f = *state;
     have_json(f);
-    check_both(f, cmb_merge_json, "{}", "{\"#1\":\"#2\"}", "{\"$\":\"$\\\"x\\\\\",\"\":\"\"}", "{\"\":\"\",\"#1\":\"#2\",\"$\":\"$\\\"x\\\\\"}");
-    check_both(f, cmb_merge_json, "{\"a\":1}", "{\"a\":\"1\",\"b\":0}", "{\"a\":1,\"c\":0}", "{\"a\":\"1\",\"b\":0,\"c\":0}");
-    check_both(f, cmb_merge_json, "{}", "{\"\xc3\xa4\":1}", "{\"b\":\"\\u00e4\\n\"}", "{\"b\":\"\xc3\xa4\\n\",\"\xc3\xa4\":1}");
+    check_both(f, cmb_merge_json, "{}", "{\"#1\":\"#2\"}", "{\"$\":\"$\\\"x\\\\\",\"\":\"\"}",
+               "{\"\":\"\",\"#1\":\"#2\",\"$\":\"$\\\"x\\\\\"}");
+    check_both(f, cmb_merge_json, "{\"a\":1}", "{\"a\":\"1\",\"b\":0}", "{\"a\":1,\"c\":0}",
+               "{\"a\":\"1\",\"b\":0,\"c\":0}");
+    check_both(f, cmb_merge_json, "{}", "{\"\xc3\xa4\":1}", "{\"b\":\"\\u00e4\\n\"}",
+               "{\"b\":\"\xc3\xa4\\n\",\"\xc3\xa4\":1}");
 }
 
 static void malformed_json_conflicts(void **state)
 {
     fixture *f = *state;
-    static const char *const bad[] = {"", "{", "{\"a\":1,}", "{\"a\":01}", "{\"a\":1.}", "{\"a\":.5}", "{\"a\":-}", "{\"a\":1e}", "{\"a\":+1}",
-                                      "{\"a\":1,\"a\":2}", "{\"a\":\"\\u0000\"}", "{a:1}", "{\"a\":\"\xff\"}", "{\"a\":1}}", "\"a", "{1:2}", "{1 \n: 2}",
-                                      "{\"a\":1 2}", "{\"a\":tru}", "{\"a\":\"\\x\"}", "{\"a\":\"\t\"}", "{\"a\":\"\\", "{\"a\":1-2}", "NaN"};
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "{\"a\":1,}",
+                                      "{\"a\":01}",
+                                      "{\"a\":1.}",
+                                      "{\"a\":.5}",
+                                      "{\"a\":-}",
+                                      "{\"a\":1e}",
+                                      "{\"a\":+1}",
+                                      "{\"a\":1,\"a\":2}",
+                                      "{\"a\":\"\\u0000\"}",
+                                      "{a:1}",
+                                      "{\"a\":\"\xff\"}",
+                                      "{\"a\":1}}",
+                                      "\"a",
+                                      "{1:2}",
+                                      "{1 \n: 2}",
+                                      "{\"a\":1 2}",
+                                      "{\"a\":tru}",
+                                      "{\"a\":\"\\x\"}",
+                                      "{\"a\":\"\t\"}",
+                                      "{\"a\":\"\\",
+                                      "{\"a\":1-2}",
+                                      "NaN"};
     have_json(f);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         check_both(f, cmb_merge_json, "{}", bad[i], "{\"b\":1}", CONFLICT);
