@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 
-EXPORT = ["--all", "--show-original-ids", "--signed-tags=verbatim", "--tag-of-filtered-object=abort",
+EXPORT = ["--all", "--show-original-ids", "--signed-tags=verbatim", "--tag-of-filtered-object=drop",
           "--reencode=no", "--mark-tags"]
 MODE_KEY = b"\0mode\0"
 
