@@ -222,6 +222,30 @@ static int mark_tables(walk *w)
     return error;
 }
 
+/*
+ * Walks over history rely on generations: one more than the highest of the parents', as far as they are here. For fsck only: a
+ * parent is read once more for it. One that cannot be read is told of in its turn.
+ */
+static int check_generation(walk *w, const cmb_commit_record *record)
+{
+    uint64_t highest = 0, own = record->commit.generation;
+    bool all = true;
+    for (size_t i = 0; i < record->commit.parent_count; i++) {
+        cmb_state parent;
+        int error = cmb_commit_is_absent(&record->parents[i]) ? CMB_ENOTFOUND : cmb_commit_state(w->store, &record->parents[i], &parent);
+        if (error == CMB_ENOMEM)
+            return error;
+        all = all && !error;
+        if (!error && parent.generation > highest)
+            highest = parent.generation;
+    }
+    if (own > highest && (!all || own == highest + 1))
+        return 0;
+    int error = cmb_fail(CMB_ECORRUPT, "the commit at %llu is of generation %llu, the highest of its parents' is %llu",
+                         (unsigned long long)record->at.addr, (unsigned long long)own, (unsigned long long)highest);
+    return tell(w, "generation-wrong", error, record->at.addr, w->label);
+}
+
 /* The commit's own record and its tree; `known`: the tree that was walked for it before, or NULL. */
 static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *known)
 {
@@ -238,6 +262,8 @@ static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *know
                          (unsigned long long)at->addr);
         error = tell(w, "ref-mismatch", error, at->addr, w->label);
     }
+    if (!error && w->options->damage)
+        error = check_generation(w, record);
     if (!error && (!known || known->addr != record->root.addr))
         error = mark_tree(w, &record->root);
     cmb_commit_free(&record->commit);

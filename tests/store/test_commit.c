@@ -258,6 +258,38 @@ static void a_record_with_any_byte_flipped_is_refused(void **state)
     bed_close(&b);
 }
 
+static int note_code(void *ctx, const cmb_finding *finding)
+{
+    strncat(ctx, finding->code, 100);
+    return 0;
+}
+
+static void fsck_finds_a_generation_that_does_not_follow_from_the_parents(void **state)
+{
+    (void)state;
+    for (unsigned generation = 1; generation <= 4; generation++) {
+        bed b;
+        cmb_resolved r;
+        cmb_unit unit;
+        uint64_t seq;
+        cmb_commit_at at;
+        char codes[128] = "";
+        cmb_fsck_result result;
+        bed_open(&b);
+        put(b.store, "main", "a", "0", "one");
+        put(b.store, "main", "a", "1", "two");
+        must(cmb_rev_resolve(b.store, "main", &r));
+        must(cmb_unit_begin(b.store, &unit));
+        cmb_commit_draft draft = {.root = r.state.root, .parents = &r.state.commit, .parent_count = 1, .generation = generation};
+        must(cmb_commit_append(b.store, unit.app, &draft, &at));
+        must(cmb_unit_index(&unit, &at));
+        must(cmb_unit_publish(&unit, &seq));
+        must(cmb_fsck(b.store, &(cmb_fsck_options){.level = CMB_FSCK_STRUCTURE, .on_finding = note_code, .ctx = codes}, &result));
+        assert_string_equal(codes, generation == 3 ? "" : "generation-wrong");
+        bed_close(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +301,7 @@ int main(void)
         cmocka_unit_test(too_many_parents_are_refused_and_nothing_is_written),
         cmocka_unit_test(any_bytes_are_headers_or_refused),
         cmocka_unit_test(a_record_with_any_byte_flipped_is_refused),
+        cmocka_unit_test(fsck_finds_a_generation_that_does_not_follow_from_the_parents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
