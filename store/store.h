@@ -34,7 +34,11 @@
  * checkpoint is written with none. Readers in this process may see a commit a moment before it is durable, as in any
  * group commit; if its flush fails the store is read-only and says so.
  *
- * Lock order: writer locks (ascending by name for several) > store->unit > log append lock > store->lock.
+ * Lock order: writer locks (ascending by name for several) > store->unit > log append lock > store->lock > store->watches.lock.
+ *
+ * ---- watches ----
+ * A unit that moves a watched ref leaves a note of it under store->lock, so that notes come in the order of units; whoever calls
+ * cmb_watch_dispatch takes them, with no lock held while it compares contents and calls back (watch.h).
  */
 #ifndef CMB_STORE_STORE_H
 #define CMB_STORE_STORE_H
