@@ -149,9 +149,8 @@ static int open_reading(reading *b, cmb_store *store, const cmb_bundle_source *b
 {
     *b = (reading){.store = store, .alloc = store ? store->alloc : cmb_allocator_or_default(NULL)};
     cmb_offers_init(&b->offers, &b->alloc);
-    int error = cmb_wire_in_open(&b->in, &b->alloc, "bundle", bundle->read, bundle->ctx);
-    if (!error)
-        error = cmb_wire_in_begin(&b->in, CMB_WIRE_BUNDLE);
+    cmb_wire_in_open(&b->in, &b->alloc, "bundle", bundle->read, bundle->ctx);
+    int error = cmb_wire_in_begin(&b->in, CMB_WIRE_BUNDLE);
     if (!error)
         error = cmb_wire_in_message(&b->in);
     if (!error)

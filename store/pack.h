@@ -71,7 +71,8 @@ typedef struct cmb_receiver {
     cmb_sync_stats stats;
     cmb_blob texts;         /* of the commit under way */
     uint8_t *keys;          /* three of CMB_KEY_MAX + 1 bytes */
-    uint8_t *piece;         /* of a value, CMB_CHUNK_SIZE bytes */
+    uint8_t *value;         /* inline_max bytes */
+    uint8_t *chunk;         /* CMB_CHUNK_SIZE bytes, once one comes */
 } cmb_receiver;
 
 int cmb_receiver_open(cmb_receiver *receiver, const cmb_allocator *alloc, cmb_store *store, cmb_hash_kind hash, uint32_t node_size,

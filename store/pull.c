@@ -294,8 +294,7 @@ int cmb_pull_from(cmb_store *store, cmb_sync_read_fn read, cmb_sync_write_fn wri
     puller p = {.store = store, .options = options ? options : &defaults};
     cmb_offers_init(&p.offers, &store->alloc);
     int error = cmb_pull_check(store, p.options);
-    if (!error)
-        error = cmb_wire_in_open(&p.in, &store->alloc, "peer", read, transport);
+    cmb_wire_in_open(&p.in, &store->alloc, "peer", read, transport);
     p.in.limit = p.options->max_bytes;
     if (!error)
         error = cmb_wire_out_open(&p.out, &store->alloc, write, transport);

@@ -13,8 +13,8 @@ int cmb_receiver_open(cmb_receiver *receiver, const cmb_allocator *alloc, cmb_st
     *receiver = (cmb_receiver){.store = store, .alloc = *alloc, .hash = hash, .inline_max = node_size / 4, .in = in, .intake = intake};
     cmb_idset_init(&receiver->seen, alloc);
     receiver->keys = cmb_alloc(alloc, 3 * (CMB_KEY_MAX + 1));
-    receiver->piece = cmb_alloc(alloc, CMB_CHUNK_SIZE);
-    return receiver->keys && receiver->piece ? 0 : CMB_ENOMEM;
+    receiver->value = cmb_alloc(alloc, receiver->inline_max);
+    return receiver->keys && receiver->value ? 0 : CMB_ENOMEM;
 }
 
 void cmb_receiver_close(cmb_receiver *receiver)
@@ -24,10 +24,9 @@ void cmb_receiver_close(cmb_receiver *receiver)
     const cmb_allocator *alloc = &receiver->alloc;
     cmb_idset_destroy(&receiver->seen);
     cmb_blob_release(alloc, &receiver->texts);
-    if (receiver->keys)
-        cmb_release(alloc, receiver->keys, 3 * (CMB_KEY_MAX + 1));
-    if (receiver->piece)
-        cmb_release(alloc, receiver->piece, CMB_CHUNK_SIZE);
+    cmb_release(alloc, receiver->keys, 3 * (CMB_KEY_MAX + 1));
+    cmb_release(alloc, receiver->value, receiver->inline_max);
+    cmb_release(alloc, receiver->chunk, CMB_CHUNK_SIZE);
     receiver->in = NULL;
 }
 

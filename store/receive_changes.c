@@ -62,8 +62,8 @@ static int take_put(taking *t)
     if (!error && size > t->r->inline_max)
         error = refuse(t, "a value that is too large to come so");
     if (!error)
-        error = cmb_wire_get(t->r->in, t->r->piece, size);
-    cmb_edit edit = {.kind = CMB_EDIT_PUT, .key = last_key(t), .value = {t->r->piece, (size_t)size}};
+        error = cmb_wire_get(t->r->in, t->r->value, size);
+    cmb_edit edit = {.kind = CMB_EDIT_PUT, .key = last_key(t), .value = {t->r->value, (size_t)size}};
     return error ? error : push(t, &edit);
 }
 
@@ -98,9 +98,11 @@ static int take_chunk(taking *t, cmb_value_writer *writer, cmb_value_reader **ol
         return keep_chunk(t, writer, old, i, size);
     if (flag != CMB_CHUNK_DATA)
         return refuse(t, "a chunk that is neither sent nor kept");
-    error = cmb_wire_get(t->r->in, t->r->piece, size);
+    if (!t->r->chunk && !(t->r->chunk = cmb_alloc(&t->r->alloc, CMB_CHUNK_SIZE)))
+        return CMB_ENOMEM;
+    error = cmb_wire_get(t->r->in, t->r->chunk, size);
     t->r->stats.value_bytes += size;
-    return error || !writer ? error : cmb_value_writer_add(writer, t->r->piece, size);
+    return error || !writer ? error : cmb_value_writer_add(writer, t->r->chunk, size);
 }
 
 static int take_chunks(taking *t, cmb_value_writer *writer, uint32_t size)

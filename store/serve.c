@@ -10,9 +10,8 @@ int cmb_server_open(cmb_server *s, cmb_store *store, cmb_sync_read_fn read, cmb_
     s->store = store;
     s->ask_max = CMB_PEER_ASK_MIN;
     cmb_offers_init(&s->offers, &store->alloc);
-    int error = cmb_wire_in_open(&s->in, &store->alloc, "peer", read, ctx);
-    if (!error)
-        error = cmb_wire_out_open(&s->out, &store->alloc, write, ctx);
+    cmb_wire_in_open(&s->in, &store->alloc, "peer", read, ctx);
+    int error = cmb_wire_out_open(&s->out, &store->alloc, write, ctx);
     if (error)
         cmb_server_close(s);
     return error;

@@ -14,18 +14,17 @@ static uint64_t check_of(const uint8_t *header, const uint8_t *payload, uint32_t
 
 /* ---- reading ---- */
 
-int cmb_wire_in_open(cmb_wire_in *in, const cmb_allocator *alloc, const char *what, cmb_sync_read_fn read, void *ctx)
+void cmb_wire_in_open(cmb_wire_in *in, const cmb_allocator *alloc, const char *what, cmb_sync_read_fn read, void *ctx)
 {
     *in = (cmb_wire_in){.alloc = *alloc, .read = read, .ctx = ctx, .what = what};
-    in->frame = cmb_alloc(alloc, CMB_WIRE_FRAME);
-    return in->frame ? 0 : CMB_ENOMEM;
 }
 
 void cmb_wire_in_close(cmb_wire_in *in)
 {
     if (in->frame)
-        cmb_release(&in->alloc, in->frame, CMB_WIRE_FRAME);
+        cmb_release(&in->alloc, in->frame, in->capacity);
     in->frame = NULL;
+    in->capacity = 0;
 }
 
 int cmb_wire_refuse(const cmb_wire_in *in, const char *format, ...)
@@ -72,6 +71,20 @@ int cmb_wire_in_begin(cmb_wire_in *in, const char magic[CMB_WIRE_MAGIC])
     return 0;
 }
 
+/* What the frame before held is of no use. */
+static int make_room(cmb_wire_in *in, uint32_t size)
+{
+    if (size <= in->capacity)
+        return 0;
+    uint8_t *frame = cmb_alloc(&in->alloc, size);
+    if (!frame)
+        return CMB_ENOMEM;
+    cmb_wire_in_close(in);
+    in->frame = frame;
+    in->capacity = size;
+    return 0;
+}
+
 static int next_frame(cmb_wire_in *in)
 {
     uint8_t header[CMB_WIRE_HEADER];
@@ -82,7 +95,9 @@ static int next_frame(cmb_wire_in *in)
     uint32_t word = cmb_get32(header), size = word & ~LAST;
     if (size > CMB_WIRE_FRAME || (size == 0 && !(word & LAST)))
         return cmb_wire_refuse(in, "a frame of %u bytes", (unsigned)size);
-    error = fetch(in, in->frame, size);
+    error = make_room(in, size);
+    if (!error)
+        error = fetch(in, in->frame, size);
     if (error)
         return error;
     uint64_t check = check_of(header, in->frame, size, in->check);

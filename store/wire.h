@@ -34,7 +34,8 @@ typedef struct cmb_wire_in {
     cmb_sync_read_fn read;
     void *ctx;
     const char *what; /* for messages: "bundle", "peer" */
-    uint8_t *frame;   /* CMB_WIRE_FRAME bytes */
+    uint8_t *frame;
+    uint32_t capacity; /* bytes of it: as large as the largest so far */
     uint32_t at, size;
     bool last, in_message;
     uint64_t check;
@@ -43,7 +44,7 @@ typedef struct cmb_wire_in {
 } cmb_wire_in;
 
 /* Reads nothing yet. */
-int cmb_wire_in_open(cmb_wire_in *in, const cmb_allocator *alloc, const char *what, cmb_sync_read_fn read, void *ctx);
+void cmb_wire_in_open(cmb_wire_in *in, const cmb_allocator *alloc, const char *what, cmb_sync_read_fn read, void *ctx);
 void cmb_wire_in_close(cmb_wire_in *in); /* zeroed: allowed */
 /* CMB_ESYNTAX, the detail begins with what it is and the byte. */
 int cmb_wire_refuse(const cmb_wire_in *in, const char *format, ...) CMB_PRINTF(2, 3);

@@ -81,7 +81,8 @@ typedef struct cmb_pull_options {
     size_t name_count;         /* 0: all branches */
     bool tags;                 /* all tags as well; one that stands elsewhere here is left alone */
     const char *peer;          /* what `kept` branches begin with; NULL: "peer" */
-    bool merge;                /* branches that diverged are merged, as CMB_MERGE_DETERMINISTIC says */
+    bool merge;                /* branches that diverged are merged, as CMB_MERGE_DETERMINISTIC says. Peers end with equal heads if each pair pulls both
+                                  ways in turn; round a ring, each only from the next, all would merge each other's merges for ever. */
     cmb_merge_fn merge_fn;     /* for clashes; NULL: conflicts */
     void *merge_ctx;
     uint32_t depth;            /* commits below each wanted one, itself included; 0: all. What lies deeper is then missing for

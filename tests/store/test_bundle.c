@@ -173,7 +173,8 @@ static void must_be_refused(watched *w, file *f)
     assert_int_equal(w->writes, writes);
 }
 
-static void damage_all(cmb_hash_kind hash)
+/* Every byte; every step-th bit of it. */
+static void damage_all(cmb_hash_kind hash, unsigned step)
 {
     file f = {.data = NULL};
     bed a;
@@ -185,7 +186,7 @@ static void damage_all(cmb_hash_kind hash)
     size_t size = f.size;
     print_message("%zu bytes\n", size);
     for (size_t i = 0; i < size; i++)
-        for (unsigned bit = 0; bit < 8; bit++) {
+        for (unsigned bit = (unsigned)i % step; bit < 8; bit += step) {
             f.data[i] ^= (uint8_t)(1u << bit);
             must_be_refused(&w, &f);
             f.data[i] ^= (uint8_t)(1u << bit);
@@ -206,16 +207,16 @@ static void damage_all(cmb_hash_kind hash)
 
 static void a_bundle_with_any_bit_flipped_or_cut_anywhere_is_refused_and_no_byte_of_the_image_changes(void **state)
 {
-    damage_all(CMB_HASH_XXH3);
+    damage_all(CMB_HASH_XXH3, 1);
 }
 
-static void the_same_goes_for_a_cryptographic_hash(void **state)
+static void so_is_one_with_any_byte_changed_where_names_are_cryptographic(void **state)
 {
     if (cmb_hash_check(CMB_HASH_SHA256)) {
         print_message("built without the feature sha256\n");
         skip();
     }
-    damage_all(CMB_HASH_SHA256);
+    damage_all(CMB_HASH_SHA256, bed_budget() > 1 ? 1 : 8);
 }
 
 /* Several frames, out-of-line values; places and kinds of damage by seed. */
@@ -344,7 +345,7 @@ static void a_forged_bundle_shows_nothing_that_did_not_exist(void **state)
     for (size_t i = 0; i < message.size; i++) {
         uint8_t kept = message.data[i];
         uint8_t values[] = {(uint8_t)(kept + 1), (uint8_t)bed_mix(&random), 0, 1, 0xff, (uint8_t)bed_mix(&random)};
-        for (unsigned v = 0; v < (bed_budget() > 1 ? sizeof values : 2); v++) {
+        for (unsigned v = 0; v < (bed_budget() > 1 ? sizeof values : 1); v++) {
             message.data[i] = values[v];
             wrap(message.data, message.size, &forged);
             if (values[v] != kept)
@@ -352,7 +353,7 @@ static void a_forged_bundle_shows_nothing_that_did_not_exist(void **state)
         }
         message.data[i] = kept;
     }
-    for (unsigned i = 0; i < 100 * bed_budget(); i++) { /* a piece taken out, or twice */
+    for (unsigned i = 0; i < 50 * bed_budget(); i++) { /* a piece taken out, or twice */
         size_t at = bed_mix(&random) % message.size, n = 1 + bed_mix(&random) % 200;
         file other = {.data = NULL};
         n = n < message.size - at ? n : message.size - at;
@@ -382,7 +383,7 @@ int main(void)
         cmocka_unit_test(a_bundle_names_branches_and_tags_only),
         cmocka_unit_test(a_bundle_can_be_shallow),
         cmocka_unit_test(a_bundle_with_any_bit_flipped_or_cut_anywhere_is_refused_and_no_byte_of_the_image_changes),
-        cmocka_unit_test(the_same_goes_for_a_cryptographic_hash),
+        cmocka_unit_test(so_is_one_with_any_byte_changed_where_names_are_cryptographic),
         cmocka_unit_test(a_larger_bundle_with_damage_by_seed_is_refused_and_no_byte_of_the_image_changes),
         cmocka_unit_test(a_forged_bundle_shows_nothing_that_did_not_exist),
     };
