@@ -1165,7 +1165,7 @@ static void refused_memory_leaves_the_branch_where_it_was(void **state)
     bool more = true;
     uint64_t k = 1;
     (void)state;
-    for (; more && k < 20000; k += 1 + k / 10) {
+    for (; more && k < 20000; k += 1 + k / (10 * bed_budget())) {
         cmb_device *dev;
         cmb_store *store;
         meter m = {.left = 0};
