@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 
-EXPORT = ["--all", "--show-original-ids", "--signed-tags=verbatim", "--tag-of-filtered-object=drop",
+EXPORT = ["--all", "--signed-tags=verbatim", "--tag-of-filtered-object=drop",
           "--reencode=no", "--mark-tags"]
 MODE_KEY = b"\0mode\0"
 
@@ -76,28 +76,36 @@ class Judge:
         subprocess.run([self.cambium, "init", self.image], check=True)
         self.ours("import-git", "--marks", marks, stream)
         self.ours("export-git", back)
-        self.ids, self.names = {}, {}
-        with open(marks, "rb") as lines:
-            for line in lines:
-                _, ident, name = line.decode().split()
-                self.ids[name], self.names[ident] = ident, name
         refs = {}
         for which, source in (("git", stream), ("copy", back)):
             path = os.path.join(self.work, which)
             subprocess.run(["git", "init", "-q", "--bare", path], check=True)
             with open(source, "rb") as data:
-                subprocess.run(["git", "-C", path, "fast-import", "--quiet", "--date-format=raw-permissive"], stdin=data,
-                               check=True, stdout=subprocess.DEVNULL)
+                subprocess.run(["git", "-C", path, "fast-import", "--quiet", "--date-format=raw-permissive",
+                                "--export-marks=marks"], stdin=data, check=True, stdout=subprocess.DEVNULL)
             refs[which] = self.refs_of(path)
-            shutil.rmtree(path)
             os.remove(source)
         own = self.refs_of(self.repo)
         for ref in sorted(set(refs["git"]) | set(refs["copy"])):
             if refs["git"].get(ref) != refs["copy"].get(ref):
                 self.differs(f"ref {ref}: git makes {refs['git'].get(ref)}, we {refs['copy'].get(ref)}")
         same = sum(own[r] == refs["copy"].get(r) for r in own)
-        print(f"round trip   {len(self.ids)} commits, {len(refs['copy'])} refs as git makes them of its own stream; "
+        print(f"round trip   {len(refs['copy'])} refs as git makes them of its own stream; "
               f"{same} of the repository's {len(own)} have the name that they had")
+        shutil.rmtree(os.path.join(self.work, "copy"))
+        self.go_on_with(os.path.join(self.work, "git"), marks)
+
+    def go_on_with(self, repo, marks):
+        """From here on what git made of the stream is the judge: now and then it is not what the stream was made of."""
+        self.repo = repo
+        self.env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = self.objects_of(repo)
+        with open(os.path.join(repo, "marks")) as lines:
+            names = dict(line.split() for line in lines)
+        self.ids, self.names = {}, {}
+        with open(marks) as lines:
+            for line in lines:
+                mark, ident = line.split()[:2]
+                self.ids[names[mark]], self.names[ident] = ident, names[mark]
 
     @staticmethod
     def refs_of(path):
