@@ -147,8 +147,10 @@ static int get_one(cmb_offers *offers, cmb_hash_kind hash, cmb_wire_in *in)
     if (error)
         return error;
     name[size] = 0;
-    if (tag > 1 || strlen(name) != size || looks_like_id(name, hash))
+    if (tag > 1 || strlen(name) != size)
         return cmb_wire_refuse(in, "a ref that is none");
+    if (looks_like_id(name, hash))
+        return cmb_wire_refuse(in, "'%s' is called like a commit: it has to be renamed", name);
     if (offers->count && compare_offers(&offers->list[offers->count - 1], tag, name) >= 0)
         return cmb_wire_refuse(in, "refs that are not in order");
     cmb_offer *offer;
