@@ -24,7 +24,8 @@ forbid store '"tools/' 'includes a room above it'
 free='(assert|float|inttypes|iso646|limits|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdnoreturn|string|immintrin|emmintrin|arm_neon)\.h>'
 for room in log btree store; do
     found=$(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*<' "$room"/*.h "$room"/*.c 2>/dev/null |
-        grep -vE "<(cambium/[a-z]+\.h>|$free)")
+        grep -vE "<(cambium/[a-z]+\.h>|$free)" |
+        grep -vE '^store/mergefn_json\.c:[0-9]+:#include <jansson\.h>$') # a feature that a unikernel builds without
     [ -z "$found" ] && continue
     printf '%s/ includes a header of the operating system:\n%s\n' "$room" "$found"
     bad=1
