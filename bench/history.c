@@ -53,7 +53,27 @@ static const char *stream_path(const bench *b, char *path, size_t size)
     return git(argv, NULL, path);
 }
 
-static const char *import_by_git(const char *dir, const char *stream, shim_run *run)
+/* What it holds afterwards, to be compared with what Cambium read. */
+static const char *count_commits(const char *dir, uint64_t *out_commits)
+{
+    char path[4400];
+    unsigned long long n;
+    const char *const argv[] = {"git", "-C", dir, "rev-list", "--all", "--count", NULL};
+    snprintf(path, sizeof path, "%s/count", dir);
+    const char *error = git(argv, NULL, path);
+    if (error)
+        return error;
+    FILE *in = fopen(path, "r");
+    bool found = in && fscanf(in, "%llu", &n) == 1;
+    if (in)
+        fclose(in);
+    if (!found)
+        return "git did not count its commits";
+    *out_commits = n;
+    return NULL;
+}
+
+static const char *import_by_git(const char *dir, const char *stream, shim_run *run, uint64_t *out_commits)
 {
     const char *const init[] = {"git", "init", "--quiet", "--bare", dir, NULL};
     const char *const import[] = {"git", "-C", dir, "fast-import", "--quiet", NULL};
@@ -63,7 +83,7 @@ static const char *import_by_git(const char *dir, const char *stream, shim_run *
     shim_start(run);
     error = git(import, stream, NULL);
     shim_stop(run);
-    return error;
+    return error ? error : count_commits(dir, out_commits);
 }
 
 static int read_stream(void *ctx, void *out, size_t size, size_t *out_read)
@@ -75,11 +95,12 @@ static int read_stream(void *ctx, void *out, size_t size, size_t *out_read)
     return 0;
 }
 
-static const char *import_by_cambium(const char *dir, const char *stream, shim_run *run)
+static const char *import_by_cambium(const char *dir, const char *stream, shim_run *run, uint64_t *out_commits)
 {
     static char error[640];
     char name[4400];
     cmb_store_options options = {.create = true};
+    cmb_git_result result = {0};
     cmb_store *store;
     snprintf(name, sizeof name, "%s/data.cmb", dir);
     int fd = open(stream, O_RDONLY);
@@ -88,7 +109,7 @@ static const char *import_by_cambium(const char *dir, const char *stream, shim_r
     shim_start(run);
     int rc = cmb_store_open(name, &options, &store);
     if (rc >= 0) {
-        rc = cmb_git_import(store, read_stream, &fd, NULL, NULL);
+        rc = cmb_git_import(store, read_stream, &fd, NULL, &result);
         if (rc < 0)
             snprintf(error, sizeof error, "%s: %s", cmb_strerror(rc), cmb_error_detail());
         int closed = cmb_store_close(store);
@@ -98,6 +119,7 @@ static const char *import_by_cambium(const char *dir, const char *stream, shim_r
     }
     shim_stop(run);
     close(fd);
+    *out_commits = result.commits;
     return rc < 0 ? error : NULL;
 }
 
@@ -111,7 +133,7 @@ static const char *import(bench *b, const workload *w, unsigned side, unsigned r
         error = store_directory(b, side ? "imported" : "imported.git", dir, sizeof dir);
     if (error)
         return error;
-    error = side ? import_by_cambium(dir, stream, run) : import_by_git(dir, stream, run);
+    error = side ? import_by_cambium(dir, stream, run, out_check) : import_by_git(dir, stream, run, out_check);
     store_remove(dir);
     return error;
 }
