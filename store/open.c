@@ -387,7 +387,10 @@ int cmb_store_init(const char *name, const cmb_init_options *init, const cmb_sto
     const cmb_store_options *o = options ? options : &defaults;
     cmb_device *dev;
     bool force = init && init->force;
-    int error = open_own(name, force ? CMB_OPEN_CREATE_FORCE : CMB_OPEN_CREATE, o, init ? init->size : 0, &dev);
+    int error = init && init->hash && cmb_hash_kind_name(init->hash) ? cmb_hash_check(init->hash) : 0;
+    if (error) /* before there is a file */
+        return cmb_fail_in(error, "%s", name);
+    error = open_own(name, force ? CMB_OPEN_CREATE_FORCE : CMB_OPEN_CREATE, o, init ? init->size : 0, &dev);
     if (error)
         return error;
     error = cmb_store_init_device(dev, init, o);
