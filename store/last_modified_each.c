@@ -18,7 +18,7 @@
 typedef struct entry {
     size_t at;           /* in text */
     uint32_t size;
-    uint32_t set;
+    uint32_t set;        /* NONE: its commit is known */
     uint32_t next, prev; /* in its set */
     uint32_t commit;     /* index; NONE: not known yet */
 } entry;
@@ -267,8 +267,10 @@ static int settle(batch *b, uint32_t set, const cmb_name *commit)
         int error = reserve(b, (void **)&b->commits, &b->commit_room, b->commit_count, 1, sizeof *b->commits);
         if (error)
             return error;
-        for (uint32_t k = b->sets[set].first; k != NONE; k = b->entries[k].next)
+        for (uint32_t k = b->sets[set].first; k != NONE; k = b->entries[k].next) {
             b->entries[k].commit = (uint32_t)b->commit_count;
+            b->entries[k].set = NONE; /* the set's number will be another's */
+        }
         b->commits[b->commit_count++] = *commit;
     }
     free_set(b, set);

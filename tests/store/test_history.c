@@ -2,7 +2,7 @@
 /* Logs, who changed a key last, common ancestors: random histories against what follows from their description word by word. */
 #include "dag_bed.h"
 
-#define KEYS 36u
+#define KEYS 60u
 #define ALL UINT32_MAX
 
 /* A history whose commits have contents: value[commit][key], 0: absent. */
@@ -42,7 +42,7 @@ static void choose_values(story *s, unsigned i, uint64_t *rng)
     for (unsigned k = 0; k < KEYS; k++)
         if (parents)
             s->value[i][k] = s->value[d->parents[i][mode ? 0 : bed_mix(rng) % parents]][k];
-    for (unsigned n = parents ? (unsigned)(bed_mix(rng) % 3) : 20; n > 0; n--)
+    for (unsigned n = parents ? (unsigned)(bed_mix(rng) % 3) : 2 * KEYS; n > 0; n--)
         s->value[i][bed_mix(rng) % KEYS] = (uint8_t)(bed_mix(rng) % 4);
 }
 
