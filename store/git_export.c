@@ -49,7 +49,8 @@ static int check_names(cmb_git_exporter *ex)
             *slash = 0;
             ref_key(name, &key);
             if (cmb_git_written_mark(ex, &key, UINT64_MAX))
-                return cmb_fail(CMB_ENOTSUP, "git cannot have the refs '%s' and '%s' together", name, ex->refs[i].git_name);
+                return cmb_fail(CMB_ENOTSUP, "git cannot have the refs '%s' and '%s' together", name,
+                                ex->refs[i].git_name);
             *slash++ = '/';
         }
     return error;
@@ -153,10 +154,10 @@ static int put_commit(cmb_git_exporter *ex, cmb_git_node *node, const cmb_commit
         error = cmb_git_print(&ex->out, "commit %s\nmark :%llu\n", ref->git_name, (unsigned long long)node->mark);
     if (!error)
         error = put_people(ex, c);
-    if (!error && encoding.data)
-        error = put_line(ex, "encoding", encoding);
     if (!error)
         error = put_signatures(ex, c);
+    if (!error && encoding.data)
+        error = put_line(ex, "encoding", encoding);
     if (!error)
         error = put_message(ex, c->message, c->headers, c->header_count);
     if (!error)
@@ -195,7 +196,8 @@ static int put_resets(cmb_git_exporter *ex)
         if (ref->node == CMB_GIT_NONE || ref->state.tag.id.size)
             continue;
         ex->result.refs++;
-        error = cmb_git_print(&ex->out, "reset %s\nfrom :%llu\n\n", ref->git_name, (unsigned long long)ex->order.nodes[ref->node].mark);
+        error = cmb_git_print(&ex->out, "reset %s\nfrom :%llu\n\n", ref->git_name,
+                              (unsigned long long)ex->order.nodes[ref->node].mark);
     }
     return error;
 }
@@ -212,30 +214,15 @@ static void tag_key(const cmb_name *id, const char *git_name, cmb_name *out_name
     memcpy(out_name->bytes + 16, ref.bytes, 16);
 }
 
-/*
- * The name in git under which a tag object below another is written: its own, whether a ref of that name stands on it or there is none. git
- * makes a ref for every tag that it reads, and none twice: if the name is taken by another object (git's own streams call all objects
- * of a tag alike), it gets one that is free.
- */
-static void lower_name(const cmb_git_exporter *ex, const cmb_tag_record *record, const char *upper, char out_name[CMB_GIT_REF_SIZE])
+/* The name in git under which a tag object below another is written: its own, where it can be the name of a ref. */
+static void lower_name(const cmb_tag_record *record, const char *upper, char out_name[CMB_GIT_REF_SIZE])
 {
     char full[CMB_REF_FULL_SIZE];
-    cmb_name key;
     const char *own = record->tag.name;
-    bool good = strlen(own) <= CMB_REF_NAME_MAX && !cmb_ref_full_name(CMB_TAGS, own, full);
-    for (unsigned n = 0;; n++) {
-        if (good && !n)
-            cmb_git_ref_there(full, out_name);
-        else
-            snprintf(out_name, CMB_GIT_REF_SIZE, "%.*s-%u", (int)CMB_REF_NAME_MAX, upper, n + 1);
-        tag_key(&record->at.id, out_name, &key);
-        if (cmb_git_written_mark(ex, &key, 0))
-            return; /* it is written already */
-        ref_key(out_name, &key);
-        uint64_t i = cmb_git_written_mark(ex, &key, UINT64_MAX);
-        if (!i || (i <= ex->ref_count && cmb_name_equal(&ex->refs[i - 1].state.tag.id, &record->at.id)))
-            return;
-    }
+    if (strlen(own) <= CMB_REF_NAME_MAX && !cmb_ref_full_name(CMB_TAGS, own, full))
+        cmb_git_ref_there(full, out_name);
+    else
+        memcpy(out_name, upper, CMB_GIT_REF_SIZE);
 }
 
 /* Of what a commit stands for. */
@@ -256,8 +243,8 @@ static int put_tagged_blob(cmb_git_exporter *ex, const cmb_commit_at *at, uint64
 static int put_tag(cmb_git_exporter *ex, const cmb_tag *tag, const char *git_name, uint64_t from, uint64_t mark)
 {
     cmb_bytes tagger = cmb_git_header(tag->headers, tag->header_count, "git.tagger");
-    int error = cmb_git_print(&ex->out, "tag %s\nmark :%llu\nfrom :%llu\n", git_name + strlen("refs/tags/"), (unsigned long long)mark,
-                              (unsigned long long)from);
+    int error = cmb_git_print(&ex->out, "tag %s\nmark :%llu\nfrom :%llu\n", git_name + strlen("refs/tags/"),
+                              (unsigned long long)mark, (unsigned long long)from);
     if (!error && tagger.data)
         error = put_line(ex, "tagger", tagger);
     else if (!error && *tag->tagger)
@@ -282,54 +269,75 @@ static int add_object(void *ctx, const cmb_tag_record *record)
     return 0;
 }
 
-/* One object above what has the mark *inout_mark. */
-static int put_object(cmb_git_exporter *ex, const struct cmb_git_export_ref *ref, const cmb_commit_at *at, bool top, uint64_t *inout_mark)
+/* An object below another, above what has the mark *inout_mark. git makes a ref of every tag that it reads; this one is
+ * taken back at once, as git's own streams do it, so that its name is free again, and its mark stays. */
+static int put_lower(cmb_git_exporter *ex, const struct cmb_git_export_ref *ref, const cmb_tag_record *record,
+                     uint64_t *inout_mark)
 {
     char name[CMB_GIT_REF_SIZE];
-    cmb_tag_record *record;
     cmb_name key;
+    lower_name(record, ref->git_name, name);
+    tag_key(&record->at.id, name, &key);
+    uint64_t mark = cmb_git_written_mark(ex, &key, 0);
+    if (!mark) {
+        mark = ++ex->last_mark;
+        int error = put_tag(ex, &record->tag, name, *inout_mark, mark);
+        if (!error)
+            error = cmb_git_print(&ex->out, "reset %s\nfrom %040u\n\n", name, 0u);
+        if (!error)
+            error = cmb_git_written_add(ex, &key, 0, mark);
+        if (error)
+            return error;
+    }
+    *inout_mark = mark;
+    return 0;
+}
+
+static int put_object(cmb_git_exporter *ex, const struct cmb_git_export_ref *ref, const cmb_commit_at *at, bool top,
+                      uint64_t *inout_mark)
+{
+    cmb_tag_record *record;
     int error = cmb_tag_load(ex->store, at, &record);
     if (error)
         return error;
     if (top)
-        memcpy(name, ref->git_name, sizeof name);
+        error = put_tag(ex, &record->tag, ref->git_name, *inout_mark, ++ex->last_mark);
     else
-        lower_name(ex, record, ref->git_name, name);
-    tag_key(&at->id, name, &key);
-    uint64_t mark = cmb_git_written_mark(ex, &key, 0);
-    if (!mark) {
-        mark = ++ex->last_mark;
-        error = put_tag(ex, &record->tag, name, *inout_mark, mark);
-        if (!error)
-            error = cmb_git_written_add(ex, &key, 0, mark);
-        ref_key(name, &key);
-        if (!error && !cmb_git_written_mark(ex, &key, UINT64_MAX))
-            error = cmb_git_written_add(ex, &key, UINT64_MAX, UINT64_MAX); /* taken, by no ref of the image */
-    }
+        error = put_lower(ex, ref, record, inout_mark);
     cmb_tag_free(&record->tag);
-    *inout_mark = mark;
     return error;
 }
 
+/* All objects of a tag, or all but the ref's own. */
+static int put_row(cmb_git_exporter *ex, const struct cmb_git_export_ref *ref, bool with_top)
+{
+    tag_row row = {.count = 0};
+    cmb_commit_at end;
+    uint64_t mark = 0;
+    int error = cmb_tag_peel(ex->store, &ref->state.tag, add_object, &row, &end);
+    if (!error && row.count == 1 && !with_top)
+        return 0;
+    if (!error && ref->node == CMB_GIT_NONE)
+        error = put_tagged_blob(ex, &end, &mark);
+    else if (!error)
+        mark = ex->order.nodes[ref->node].mark;
+    while (!error && row.count-- > (with_top ? 0u : 1u))
+        error = put_object(ex, ref, &row.at[row.count], row.count == 0, &mark);
+    return error;
+}
+
+/* First what lies below others, whose names must not take back a ref that is there already. */
 int cmb_git_export_tags(cmb_git_exporter *ex)
 {
     int error = 0;
-    for (size_t i = 0; !error && i < ex->ref_count; i++) {
-        const struct cmb_git_export_ref *ref = &ex->refs[i];
-        tag_row row = {.count = 0};
-        cmb_commit_at end;
-        uint64_t mark = 0;
-        if (!ref->state.tag.id.size)
-            continue;
-        ex->result.refs++;
-        error = cmb_tag_peel(ex->store, &ref->state.tag, add_object, &row, &end);
-        if (!error && ref->node == CMB_GIT_NONE)
-            error = put_tagged_blob(ex, &end, &mark);
-        else if (!error)
-            mark = ex->order.nodes[ref->node].mark;
-        while (!error && row.count-- > 0)
-            error = put_object(ex, ref, &row.at[row.count], row.count == 0, &mark);
-    }
+    for (unsigned with_top = 0; with_top < 2; with_top++)
+        for (size_t i = 0; !error && i < ex->ref_count; i++) {
+            const struct cmb_git_export_ref *ref = &ex->refs[i];
+            if (!ref->state.tag.id.size)
+                continue;
+            ex->result.refs += with_top;
+            error = put_row(ex, ref, with_top);
+        }
     return error;
 }
 
@@ -337,7 +345,8 @@ int cmb_git_export_tags(cmb_git_exporter *ex)
 
 static int write_stream(cmb_git_exporter *ex)
 {
-    int error = cmb_git_print(&ex->out, "feature done\n%s", ex->order.permissive ? "feature date-format=raw-permissive\n" : "");
+    int error =
+        cmb_git_print(&ex->out, "feature done\n%s", ex->order.permissive ? "feature date-format=raw-permissive\n" : "");
     if (!error)
         error = put_commits(ex);
     if (!error)
@@ -367,7 +376,8 @@ static void close_exporter(cmb_git_exporter *ex)
     cmb_blob_release(ex->alloc, &ex->key);
 }
 
-int cmb_git_export(cmb_store *store, cmb_git_write_fn write, void *ctx, const cmb_git_options *options, cmb_git_result *out_result)
+int cmb_git_export(cmb_store *store, cmb_git_write_fn write, void *ctx, const cmb_git_options *options,
+                   cmb_git_result *out_result)
 {
     static const cmb_git_options none;
     cmb_git_exporter ex = {.store = store, .alloc = &store->alloc, .options = options ? options : &none};
