@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * git_commit.c: one commit of a stream. What git needs to make the very same commit again and a commit here has no place for is
- * kept in headers:
+ * git_commit.c: one commit of a stream. What git needs to make the very same commit again and a commit here has no
+ * place for is kept in headers:
  *
  *   git.committer   the line's words after "committer"
  *   git.author      likewise, where they differ
@@ -37,7 +37,8 @@ int cmb_git_text_add(const cmb_allocator *alloc, cmb_git_text *text, cmb_bytes a
 /* Until they are settled values are offsets: the text may move. */
 int cmb_git_header_add(cmb_git_importer *im, const char *name, size_t at, size_t size)
 {
-    int error = cmb_git_grow(im->alloc, (void **)&im->headers, &im->header_capacity, im->header_count, sizeof *im->headers);
+    int error =
+        cmb_git_grow(im->alloc, (void **)&im->headers, &im->header_capacity, im->header_count, sizeof *im->headers);
     if (!error)
         im->headers[im->header_count++] = (cmb_commit_header){name, {(const void *)(uintptr_t)at, size}};
     return error;
@@ -55,8 +56,8 @@ int cmb_git_message(cmb_git_importer *im, size_t *out_at)
     cmb_bytes whole;
     int error = cmb_git_data_begin(&im->in, &data);
     if (!error && data.size > CMB_COMMIT_TEXT_MAX)
-        error = cmb_git_refuse(&im->in, CMB_ETOOBIG, "a message of %llu bytes: at most %u", (unsigned long long)data.size,
-                               CMB_COMMIT_TEXT_MAX);
+        error = cmb_git_refuse(&im->in, CMB_ETOOBIG, "a message of %llu bytes: at most %u",
+                               (unsigned long long)data.size, CMB_COMMIT_TEXT_MAX);
     if (!error)
         error = cmb_git_data_whole(&data, &whole);
     if (!error)
@@ -131,8 +132,8 @@ static int read_signature(cmb_git_importer *im, cmb_bytes kind)
     if (!error)
         error = cmb_git_data_begin(&im->in, &data);
     if (!error && data.size > CMB_COMMIT_TEXT_MAX)
-        error = cmb_git_refuse(&im->in, CMB_ETOOBIG, "a signature of %llu bytes: at most %u", (unsigned long long)data.size,
-                               CMB_COMMIT_TEXT_MAX);
+        error = cmb_git_refuse(&im->in, CMB_ETOOBIG, "a signature of %llu bytes: at most %u",
+                               (unsigned long long)data.size, CMB_COMMIT_TEXT_MAX);
     if (!error)
         error = cmb_git_data_whole(&data, &whole);
     if (error)
@@ -171,7 +172,8 @@ static int add_parent(cmb_git_importer *im, reading *r, size_t number)
         return 0;
     if (im->parent_count == CMB_COMMIT_PARENTS_MAX)
         return cmb_git_refuse(&im->in, CMB_ETOOBIG, "a commit with more than %u parents", CMB_COMMIT_PARENTS_MAX);
-    int error = cmb_git_grow(im->alloc, (void **)&im->parents, &im->parent_capacity, im->parent_count, sizeof *im->parents);
+    int error =
+        cmb_git_grow(im->alloc, (void **)&im->parents, &im->parent_capacity, im->parent_count, sizeof *im->parents);
     if (error)
         return error;
     const cmb_git_commit *c = &im->objects.commits[number];
@@ -217,7 +219,8 @@ static int read_parents(cmb_git_importer *im, reading *r)
 
 /* ---- changes ---- */
 
-static int take_path(cmb_git_importer *im, cmb_bytes *rest, bool last, bool may_be_root, cmb_blob *room, cmb_bytes *out_path)
+static int take_path(cmb_git_importer *im, cmb_bytes *rest, bool last, bool may_be_root, cmb_blob *room,
+                     cmb_bytes *out_path)
 {
     int error = cmb_git_path_take(im->alloc, rest, last, may_be_root, room, out_path);
     return error && error != CMB_ENOMEM ? cmb_git_located(&im->in, error) : error;
@@ -244,8 +247,9 @@ static uint32_t mode_of(cmb_bytes word)
     static const struct {
         const char *text;
         uint32_t mode;
-    } modes[] = {{"100644", CMB_GIT_FILE},    {"644", CMB_GIT_FILE},          {"100755", CMB_GIT_EXECUTABLE}, {"755", CMB_GIT_EXECUTABLE},
-                 {"120000", CMB_GIT_SYMLINK}, {"160000", CMB_GIT_SUBMODULE}, {"040000", 0040000},             {"40000", 0040000}};
+    } modes[] = {{"100644", CMB_GIT_FILE},    {"644", CMB_GIT_FILE},       {"100755", CMB_GIT_EXECUTABLE},
+                 {"755", CMB_GIT_EXECUTABLE}, {"120000", CMB_GIT_SYMLINK}, {"160000", CMB_GIT_SUBMODULE},
+                 {"040000", 0040000},         {"40000", 0040000}};
     for (size_t i = 0; i < CMB_COUNTOF(modes); i++)
         if (word_is(word, modes[i].text))
             return modes[i].mode;
@@ -286,12 +290,14 @@ static int find_blob(cmb_git_importer *im, cmb_bytes what, size_t *out_blob)
     char shown[44];
     if (!cmb_git_mark_parse(what, &number))
         return cmb_git_refuse(&im->in, is_hex_name(what) ? CMB_ENOTSUP : CMB_ESYNTAX,
-                              is_hex_name(what) ? "blob %s is in a repository, not in the stream (exported with --no-data?)"
-                                                : "'%s' is neither a mark nor 'inline' nor a name",
+                              is_hex_name(what)
+                                  ? "blob %s is in a repository, not in the stream (exported with --no-data?)"
+                                  : "'%s' is neither a mark nor 'inline' nor a name",
                               cmb_git_shown(what, shown));
     const cmb_git_mark *mark = cmb_git_mark_find(&im->objects, number);
     if (!mark || mark->kind != CMB_GIT_BLOB)
-        return cmb_git_refuse(&im->in, CMB_ESYNTAX, "mark :%llu is %s", (unsigned long long)number, mark ? "no blob" : "not known");
+        return cmb_git_refuse(&im->in, CMB_ESYNTAX, "mark :%llu is %s", (unsigned long long)number,
+                              mark ? "no blob" : "not known");
     *out_blob = mark->number;
     return 0;
 }
@@ -371,7 +377,9 @@ static int change(cmb_git_importer *im, bool *out_is)
     if (word_is((cmb_bytes){in->text, in->size}, "deleteall"))
         return cmb_git_tree_remove(&im->tree, (cmb_bytes){"", 0});
     if (cmb_git_line_is(in, "N ", NULL))
-        return cmb_git_refuse(in, CMB_ENOTSUP, "'N' names a note after its commit in a repository of git: export notes as the tree that they are");
+        return cmb_git_refuse(
+            in, CMB_ENOTSUP,
+            "'N' names a note after its commit in a repository of git: export notes as the tree that they are");
     *out_is = false;
     return 0;
 }
@@ -432,7 +440,8 @@ static int announce(cmb_git_importer *im, const reading *r, const cmb_git_commit
     im->result.known += commit->at.addr < im->known_below;
     if (!im->options->commit)
         return 0;
-    return im->options->commit(im->options->ctx, r->mark, (cmb_bytes){im->text.data + r->original, r->original_size}, &commit->at.id);
+    return im->options->commit(im->options->ctx, r->mark, (cmb_bytes){im->text.data + r->original, r->original_size},
+                               &commit->at.id);
 }
 
 int cmb_git_read_commit(cmb_git_importer *im, cmb_bytes ref)

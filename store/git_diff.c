@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * git_diff.c: what a commit changes against its first parent, as lines of a stream. In the order of keys side entries come before
- * all paths: which modes have changed is known before the first path is met, and both are in the order of paths.
+ * git_diff.c: what a commit changes against its first parent, as lines of a stream. In the order of keys side entries
+ * come before all paths: which modes have changed is known before the first path is met, and both are in the order of
+ * paths.
  */
 #include "store/git.h"
 
@@ -18,11 +19,11 @@ typedef struct mode_change {
 typedef struct changes {
     cmb_git_exporter *ex;
     const cmb_git_node *node;
-    bool from_git, plain;    /* plain: the tree has no side entries */
+    bool from_git, plain; /* plain: the tree has no side entries */
     mode_change *modes;
     size_t mode_count, mode_capacity, next_mode;
     cmb_git_text paths;
-    cmb_blob directory;      /* known to be no file, nor anything that it lies in */
+    cmb_blob directory; /* known to be no file, nor anything that it lies in */
     size_t directory_size;
 } changes;
 
@@ -30,7 +31,8 @@ static int bad_key(const changes *c, cmb_bytes key, const char *why)
 {
     char shown[44], hex[2 * CMB_NAME_MAX + 1];
     cmb_name_hex(&c->node->at.id, hex);
-    return cmb_fail(CMB_ENOTSUP, "commit %s: key '%s' cannot be a path in git: %s", hex, cmb_git_shown(key, shown), why);
+    return cmb_fail(CMB_ENOTSUP, "commit %s: key '%s' cannot be a path in git: %s", hex, cmb_git_shown(key, shown),
+                    why);
 }
 
 static int look(changes *c, cmb_bytes key, cmb_found *out_found)
@@ -52,9 +54,11 @@ uint64_t cmb_git_written_mark(const cmb_git_exporter *ex, const cmb_name *name, 
 
 int cmb_git_written_add(cmb_git_exporter *ex, const cmb_name *name, uint64_t size, uint64_t mark)
 {
-    int error = cmb_git_grow(ex->alloc, (void **)&ex->written, &ex->written_capacity, ex->written_count, sizeof *ex->written);
+    int error =
+        cmb_git_grow(ex->alloc, (void **)&ex->written, &ex->written_capacity, ex->written_count, sizeof *ex->written);
     if (!error)
-        error = cmb_git_index_add(ex->alloc, &ex->by_name, cmb_hash64(name->bytes, name->size, ex->seed), ex->written_count);
+        error = cmb_git_index_add(ex->alloc, &ex->by_name, cmb_hash64(name->bytes, name->size, ex->seed),
+                                  ex->written_count);
     if (!error)
         ex->written[ex->written_count++] = (struct cmb_git_written){*name, mark, size};
     return error;
@@ -232,7 +236,8 @@ static int check_place(changes *c, cmb_bytes path)
     memcpy(to, p, path.size);
     from[path.size] = '/';
     to[path.size] = '/' + 1;
-    error = cmb_tree_count_range(&c->ex->store->tree, &c->node->root, &(cmb_bytes){from, path.size + 1}, &(cmb_bytes){to, path.size + 1}, &below);
+    error = cmb_tree_count_range(&c->ex->store->tree, &c->node->root, &(cmb_bytes){from, path.size + 1},
+                                 &(cmb_bytes){to, path.size + 1}, &below);
     return !error && below ? bad_key(c, path, "other keys lie below it") : error;
 }
 

@@ -115,7 +115,8 @@ static int find_in_image(cmb_git_importer *im, const char *full, cmb_bytes word,
     cmb_state state;
     int error = cmb_ref_state(im->store, full, strlen(full), &state);
     if (error == CMB_ENOTFOUND || (!error && !state.commit.id.size))
-        return cmb_git_refuse(&im->in, CMB_ESYNTAX, "neither the stream nor the image has a commit '%s'", cmb_git_shown(word, shown));
+        return cmb_git_refuse(&im->in, CMB_ESYNTAX, "neither the stream nor the image has a commit '%s'",
+                              cmb_git_shown(word, shown));
     if (error)
         return error;
     cmb_git_commit commit = {.at = state.commit, .root = state.commit_root, .generation = state.generation};
@@ -143,14 +144,17 @@ int cmb_git_commitish(cmb_git_importer *im, cmb_bytes word, size_t *out_commit)
     if (cmb_git_mark_parse(word, &number)) {
         const cmb_git_mark *mark = cmb_git_mark_find(&im->objects, number);
         if (!mark || mark->kind != CMB_GIT_COMMIT)
-            return cmb_git_refuse(&im->in, CMB_ESYNTAX, "mark :%llu is %s", (unsigned long long)number, mark ? "no commit" : "not known");
+            return cmb_git_refuse(&im->in, CMB_ESYNTAX, "mark :%llu is %s", (unsigned long long)number,
+                                  mark ? "no commit" : "not known");
         *out_commit = mark->number;
         return 0;
     }
     if (word.size > 2 && !memcmp(text + word.size - 2, "^0", 2))
         word.size -= 2;
     if (cmb_git_ref_here(word, full))
-        return cmb_git_refuse(&im->in, CMB_ENOTSUP, "'%s' is neither a mark nor a ref: only a repository of git knows it", cmb_git_shown(word, shown));
+        return cmb_git_refuse(&im->in, CMB_ENOTSUP,
+                              "'%s' is neither a mark nor a ref: only a repository of git knows it",
+                              cmb_git_shown(word, shown));
     size_t ref = find_ref(im, full);
     if (ref == CMB_GIT_NONE || (im->refs[ref].commit == CMB_GIT_NONE && !im->refs[ref].removed))
         return find_in_image(im, full, word, out_commit);
@@ -236,7 +240,8 @@ static int read_feature(cmb_git_importer *im, cmb_bytes word)
     else if (is_word(word, "force"))
         im->force = true;
     else if (!is_word(word, "date-format=raw") && !is_word(word, "date-format=raw-permissive"))
-        return cmb_git_refuse(&im->in, CMB_ENOTSUP, "the stream needs a feature that is not there: '%s'", cmb_git_shown(word, shown));
+        return cmb_git_refuse(&im->in, CMB_ENOTSUP, "the stream needs a feature that is not there: '%s'",
+                              cmb_git_shown(word, shown));
     return 0;
 }
 
@@ -254,7 +259,8 @@ static int read_other(cmb_git_importer *im)
             return 0;
     for (size_t i = 0; i < CMB_COUNTOF(asking); i++)
         if (cmb_git_line_is(&im->in, asking[i], NULL))
-            return cmb_git_refuse(&im->in, CMB_ENOTSUP, "'%s' asks for an answer, which nobody gives", cmb_git_shown(line, shown));
+            return cmb_git_refuse(&im->in, CMB_ENOTSUP, "'%s' asks for an answer, which nobody gives",
+                                  cmb_git_shown(line, shown));
     return cmb_git_refuse(&im->in, CMB_ESYNTAX, "'%s' is no command", cmb_git_shown(line, shown));
 }
 
@@ -291,7 +297,9 @@ static int read_stream(cmb_git_importer *im)
     im->result.bytes = im->in.base + im->in.at;
     if (error != CMB_ENOTFOUND)
         return error;
-    return im->done_needed ? cmb_git_refuse(&im->in, CMB_ESYNTAX, "the stream ends without the 'done' that it announced") : 0;
+    return im->done_needed
+               ? cmb_git_refuse(&im->in, CMB_ESYNTAX, "the stream ends without the 'done' that it announced")
+               : 0;
 }
 
 /* ---- the end ---- */
@@ -301,13 +309,15 @@ static int check_forward(cmb_git_importer *im, const cmb_git_ref *ref, const cmb
 {
     bool forward = false;
     if (now->working)
-        return cmb_fail(CMB_ECONFLICT, "%s has a working state, which would be lost: commit it, or force the import", ref->name);
+        return cmb_fail(CMB_ECONFLICT, "%s has a working state, which would be lost: commit it, or force the import",
+                        ref->name);
     if (!now->commit.id.size)
         return 0;
     int error = to ? cmb_graph_is_ancestor(im->store, &now->commit, to, &forward) : 0;
     if (!error && !forward)
-        error = cmb_fail(CMB_ECONFLICT, "%s stands on a commit that the stream does not %s: force the import to leave it behind", ref->name,
-                         to ? "build upon" : "keep");
+        error = cmb_fail(CMB_ECONFLICT,
+                         "%s stands on a commit that the stream does not %s: force the import to leave it behind",
+                         ref->name, to ? "build upon" : "keep");
     return error;
 }
 
@@ -380,7 +390,8 @@ static int open_importer(cmb_git_importer *im, cmb_git_read_fn read, void *ctx)
     return error ? error : objects ? objects : tree;
 }
 
-int cmb_git_import(cmb_store *store, cmb_git_read_fn read, void *ctx, const cmb_git_options *options, cmb_git_result *out_result)
+int cmb_git_import(cmb_store *store, cmb_git_read_fn read, void *ctx, const cmb_git_options *options,
+                   cmb_git_result *out_result)
 {
     static const cmb_git_options none;
     cmb_git_importer im = {.store = store, .alloc = &store->alloc, .options = options ? options : &none};

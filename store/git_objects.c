@@ -220,11 +220,13 @@ static int add_far(cmb_git_objects *o, const cmb_valref *ref, uint64_t print, si
 
 static int read_far(cmb_git_objects *o, cmb_bytes whole, size_t *out_number)
 {
-    uint64_t hash = cmb_hash64(whole.data, whole.size, o->seeds[0]), print = cmb_hash64(whole.data, whole.size, o->seeds[1]);
+    uint64_t hash = cmb_hash64(whole.data, whole.size, o->seeds[0]),
+             print = cmb_hash64(whole.data, whole.size, o->seeds[1]);
     cmb_valref ref;
     if (find_content(o, hash, print, whole.size, out_number))
         return 0;
-    int error = cmb_value_write(&o->store->tree, cmb_intake_appender(o->intake), whole.data, (uint32_t)whole.size, &ref);
+    int error =
+        cmb_value_write(&o->store->tree, cmb_intake_appender(o->intake), whole.data, (uint32_t)whole.size, &ref);
     if (!error)
         error = add_far(o, &ref, print, out_number);
     if (!error)
@@ -266,7 +268,7 @@ int cmb_git_blob_read(cmb_git_objects *o, cmb_git_data *data, bool keep_it, size
     if (error)
         return error;
     return whole.size > cmb_tree_inline_max(&o->store->tree) ? read_far(o, whole, out_number)
-                                                              : read_near(o, whole, keep_it, out_number);
+                                                             : read_near(o, whole, keep_it, out_number);
 }
 
 void cmb_git_blob_edit(const cmb_git_objects *o, size_t number, cmb_edit *out_edit)

@@ -32,7 +32,8 @@ static int find_or_add(cmb_git_order *order, const cmb_commit_at *at, size_t ref
     *out_node = cmb_git_order_find(order, &at->id);
     if (*out_node != CMB_GIT_NONE)
         return 0;
-    int error = cmb_git_grow(order->alloc, (void **)&order->nodes, &order->node_capacity, order->node_count, sizeof *order->nodes);
+    int error = cmb_git_grow(order->alloc, (void **)&order->nodes, &order->node_capacity, order->node_count,
+                             sizeof *order->nodes);
     if (!error)
         error = cmb_git_index_add(order->alloc, &order->by_id, id_hash(&at->id), order->node_count);
     if (error)
@@ -64,7 +65,8 @@ static int add_parents(cmb_git_order *order, size_t number, const cmb_commit_rec
             continue;
         int error = find_or_add(order, &record->parents[i], order->nodes[number].ref, &parent);
         if (!error)
-            error = cmb_git_grow(order->alloc, (void **)&order->parents, &order->parent_capacity, order->parent_count, sizeof *order->parents);
+            error = cmb_git_grow(order->alloc, (void **)&order->parents, &order->parent_capacity, order->parent_count,
+                                 sizeof *order->parents);
         if (error)
             return error;
         order->parents[order->parent_count++] = parent;
@@ -79,7 +81,8 @@ static int enter(cmb_git_order *order, size_t number)
     cmb_commit_record *record;
     cmb_commit_at at = order->nodes[number].at;
     order->nodes[number].seen = true;
-    int error = cmb_git_grow(order->alloc, (void **)&order->stack, &order->stack_capacity, order->depth, sizeof *order->stack);
+    int error =
+        cmb_git_grow(order->alloc, (void **)&order->stack, &order->stack_capacity, order->depth, sizeof *order->stack);
     if (!error)
         error = cmb_commit_load(order->store, &at, &record);
     if (error)
@@ -95,8 +98,8 @@ static int enter(cmb_git_order *order, size_t number)
 /* All parents of the commit on top are in the sequence. */
 static int leave(cmb_git_order *order)
 {
-    int error =
-        cmb_git_grow(order->alloc, (void **)&order->sequence, &order->sequence_capacity, order->sequence_count, sizeof *order->sequence);
+    int error = cmb_git_grow(order->alloc, (void **)&order->sequence, &order->sequence_capacity, order->sequence_count,
+                             sizeof *order->sequence);
     if (!error)
         order->sequence[order->sequence_count++] = order->stack[--order->depth].node;
     return error;

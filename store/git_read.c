@@ -189,7 +189,8 @@ static int gather(cmb_git_input *in, cmb_bytes rest, cmb_git_data *out_data)
     char delimiter[256];
     size_t delimiter_size = rest.size, size = 0;
     if (rest.size == 0 || rest.size > sizeof delimiter)
-        return cmb_git_refuse(in, CMB_ESYNTAX, "a delimiter of %zu bytes: 1 to %zu are possible", rest.size, sizeof delimiter);
+        return cmb_git_refuse(in, CMB_ESYNTAX, "a delimiter of %zu bytes: 1 to %zu are possible", rest.size,
+                              sizeof delimiter);
     memcpy(delimiter, rest.data, delimiter_size);
     uint64_t line = in->line, line_at = in->line_at;
     for (;;) {
@@ -207,7 +208,8 @@ static int gather(cmb_git_input *in, cmb_bytes rest, cmb_git_data *out_data)
             return error;
     }
     in->after_data = true;
-    *out_data = (cmb_git_data){.in = in, .size = size, .left = size, .memory = size ? in->gathered.data : (const uint8_t *)""};
+    *out_data =
+        (cmb_git_data){.in = in, .size = size, .left = size, .memory = size ? in->gathered.data : (const uint8_t *)""};
     return 0;
 }
 
@@ -253,7 +255,8 @@ static cmb_bytes consume(cmb_git_data *data, size_t n)
 static int too_short(const cmb_git_data *data)
 {
     return cmb_git_refuse(data->in, CMB_ESYNTAX, "the stream ends within this data: %llu of %llu bytes are missing",
-                          (unsigned long long)(data->left - (data->in->end - data->in->at)), (unsigned long long)data->size);
+                          (unsigned long long)(data->left - (data->in->end - data->in->at)),
+                          (unsigned long long)data->size);
 }
 
 int cmb_git_data_next(cmb_git_data *data, cmb_bytes *out_piece)

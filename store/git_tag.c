@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * git_tag.c: annotated tags of a stream. Headers: "git.tagger", the words after "tagger" (none: there was no such line), and
- * "git.message" as in commits.
+ * git_tag.c: annotated tags of a stream. Headers: "git.tagger", the words after "tagger" (none: there was no such
+ * line), and "git.message" as in commits.
  *
- * git can tag a file's content. Here a tag object names commits and tag objects only: so a commit without parents, author, message and
- * date is made, with the header "git.type" saying "blob" and the content under the key "blob".
+ * git can tag a file's content. Here a tag object names commits and tag objects only: so a commit without parents,
+ * author, message and date is made, with the header "git.type" saying "blob" and the content under the key "blob".
  */
 #include "store/git.h"
 

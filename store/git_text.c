@@ -82,8 +82,8 @@ int cmb_git_path_take(const cmb_allocator *alloc, cmb_bytes *rest, bool last, bo
     const char *fault = size || !may_be_root ? cmb_git_path_fault(path) : NULL;
     if (fault) {
         char shown[44];
-        return cmb_fail(size > CMB_GIT_PATH_MAX ? CMB_ETOOBIG : CMB_ESYNTAX, "path '%s' of %zu bytes: %s", cmb_git_shown(path, shown), size,
-                        fault);
+        return cmb_fail(size > CMB_GIT_PATH_MAX ? CMB_ETOOBIG : CMB_ESYNTAX, "path '%s' of %zu bytes: %s",
+                        cmb_git_shown(path, shown), size, fault);
     }
     if (last ? p != end : p == end || *p != ' ')
         return cmb_fail(CMB_ESYNTAX, "%s after a path", last ? "something" : "nothing");
@@ -104,15 +104,15 @@ bool cmb_git_path_is_plain(cmb_bytes path)
 /* ---- names of refs ---- */
 
 #define GIT_HEADS "refs/heads/"
-#define GIT_TAGS "refs/tags/"
+#define GIT_TAGS  "refs/tags/"
 
 static bool begins(const char *s, const char *with)
 {
     return strncmp(s, with, strlen(with)) == 0;
 }
 
-/* The full names that git gives to refs, those of worktrees' detached heads included. A branch of git's that is called so cannot
- * have its own name here. */
+/* The full names that git gives to refs, those of worktrees' detached heads included. A branch of git's that is called
+ * so cannot have its own name here. */
 static bool is_taken(const char *name)
 {
     return begins(name, "refs/") || begins(name, "worktrees/") || strcmp(name, "HEAD") == 0;

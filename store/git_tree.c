@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * git_tree.c: the tree that a commit's changes are made in: a view, into whose buffer changes go one by one. Only what is not
- * there yet has to be looked at closely: a path that is in the tree as a file lies in directories and is none itself.
+ * git_tree.c: the tree that a commit's changes are made in: a view, into whose buffer changes go one by one. Only what
+ * is not there yet has to be looked at closely: a path that is in the tree as a file lies in directories and is none
+ * itself.
  */
 #include "store/git.h"
 
@@ -392,7 +393,8 @@ static bool same_value(const cmb_found *found, const cmb_edit *edit)
     if (found->out_of_line)
         return edit->kind == CMB_EDIT_PUT_FAR && edit->valref.size == found->valref.size &&
                cmb_name_equal(&edit->valref.name, &found->valref.name);
-    return edit->kind == CMB_EDIT_PUT && !cmb_compare(edit->value.data, edit->value.size, found->value.data, found->value.size);
+    return edit->kind == CMB_EDIT_PUT &&
+           !cmb_compare(edit->value.data, edit->value.size, found->value.data, found->value.size);
 }
 
 /* Pushes what differs between the tree that was emptied and what was put since. */

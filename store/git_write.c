@@ -76,8 +76,8 @@ static int put_far(cmb_git_output *out, cmb_store *store, const cmb_valref *ref)
         if (error)
             break;
         if (!got)
-            error = cmb_fail(CMB_ECORRUPT, "value at %llu: %llu of its %u bytes are there", (unsigned long long)ref->addr,
-                             (unsigned long long)done, ref->size);
+            error = cmb_fail(CMB_ECORRUPT, "value at %llu: %llu of its %u bytes are there",
+                             (unsigned long long)ref->addr, (unsigned long long)done, ref->size);
         done += got;
         out->used += got;
         if (!error && out->used == CMB_GIT_BUFFER)

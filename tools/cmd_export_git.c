@@ -15,13 +15,15 @@ static const cli_option options[] = {
     [MARKS] = {0, "marks", "FILE", "writes a line for each commit: its mark and its id"},
 };
 
-typedef struct export {
+typedef struct export
+{
     const cli *c;
     FILE *out, *marks;
     bool output_error;
     progress progress;
     uint64_t commits, bytes;
-} export;
+}
+export;
 
 static int write_output(void *ctx, const void *data, size_t size)
 {

@@ -12,7 +12,8 @@
 enum { FORCE, MARKS, JSON };
 static const cli_option options[] = {
     [FORCE] = {'f', "force", NULL, "sets branches and tags also where that leaves commits behind"},
-    [MARKS] = {0, "marks", "FILE", "writes a line for each commit: its mark, its id, its name in git if the stream says it"},
+    [MARKS] = {0, "marks", "FILE",
+               "writes a line for each commit: its mark, its id, its name in git if the stream says it"},
     [JSON] = {0, "json", NULL, "reports as one JSON object on standard output"},
 };
 
@@ -87,7 +88,7 @@ static int import_store(import *im, cmb_store *store)
 
 static int run(cli *c)
 {
-    import im = {.c = c};
+import im = {.c = c };
     const char *path = cli_operand(c, 1);
     cmb_store *store;
     int rc = input_open(path ? path : "-", &im.in);

@@ -104,7 +104,8 @@ static void make_stream_with(text *t, uint64_t seed, unsigned commits, unsigned 
             say(t, "M 100644 :2 whole/x\nC whole copy%u/y\nR whole moved\nD moved\n", i);
         say(t, "\n");
     }
-    say(t, "reset refs/notes/x\nfrom :100\n\ntag v\nmark :99\nfrom :101\ntagger T <t> 5 +0000\ndata 1\nx\ntag w\nfrom :99\ndata 0\n");
+    say(t, "reset refs/notes/x\nfrom :100\n\ntag v\nmark :99\nfrom :101\ntagger T <t> 5 +0000\ndata 1\nx\ntag w\nfrom "
+           ":99\ndata 0\n");
     say(t, "tag b\nfrom :9\ndata 0\ndone\n");
 }
 
@@ -212,7 +213,8 @@ static void modes_are_read_from_side_entries(void **state)
     uint32_t mode = 0;
     text t = {.size = 0};
     (void)state;
-    say(&t, "commit refs/heads/main\ncommitter C <c> 1 +0000\ndata 0\nM 755 inline x/run\ndata 1\na\nM 644 inline file\ndata 1\nb\n");
+    say(&t, "commit refs/heads/main\ncommitter C <c> 1 +0000\ndata 0\nM 755 inline x/run\ndata 1\na\nM 644 inline "
+            "file\ndata 1\nb\n");
     bed_open(&b);
     must(import(b.store, &t, SIZE_MAX, NULL));
     must(cmb_snapshot_open(b.store, "main", &snapshot));
@@ -240,7 +242,10 @@ static void a_full_list_after_deleteall_is_the_tree_of_its_changes(void **state)
                 say(&t, "deleteall\n");
             for (int k = 0; k < 500; k++)
                 if (full || i == 0 || k % 100 == i)
-                    say(&t, "M %s inline d%d/f%d\ndata 3\n%03d\n", k % 7 ? "644" : "755", k % 9, k, k % 100 == 1 && i ? 1 : k % 100 == 2 && i == 2 ? 2 : k);
+                    say(&t, "M %s inline d%d/f%d\ndata 3\n%03d\n", k % 7 ? "644" : "755", k % 9, k,
+                        k % 100 == 1 && i        ? 1
+                        : k % 100 == 2 && i == 2 ? 2
+                                                 : k);
         }
     }
     bed_open(&b);
