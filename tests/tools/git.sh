@@ -182,7 +182,7 @@ a_stream_read_twice_changes_nothing() {
 renames_and_copies_are_what_they_stand_for() {
     _need_git
     git init -q --bare odd
-    cd odd
+    cd odd || exit
     one=$(seq 1 200 | git hash-object -w --stdin) two=$(seq 200 500 | git hash-object -w --stdin)
     three=$(seq 200 501 | git hash-object -w --stdin)
     first=$(_tree "a=100644:blob:$one" "b b=100755:blob:$two" "d=040000:tree:$(_tree "x=100755:blob:$three")")
@@ -293,7 +293,7 @@ a_cut_stream_changes_nothing() {
     cambium put image key value -m one
     cambium stat image --json >before
     for _cut in 1 20 30 100 1000 5000 $((_size / 2)) $((_size - 6)); do
-        head -c "$_cut" stream >cut
+        head -c "$_cut" stream >./cut
         expect 4 cambium import-git image cut
         error_has 'line '
         cambium branch image list >out
@@ -500,6 +500,7 @@ keys_that_are_no_paths_are_named() {
 
 this_project_comes_back_the_same() {
     _need_git
+    # shellcheck disable=SC2154 # run.sh sets it
     _repo=$(git -C "$(dirname "$script")" rev-parse --show-toplevel 2>/dev/null) || _skip 'the sources are in no repository of git'
     git clone -q --bare --no-local "$_repo" own 2>/dev/null || _skip 'the repository cannot be copied'
     _round_trip own
