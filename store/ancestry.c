@@ -21,7 +21,7 @@ static int find_bases(cmb_store *store, const char *a, const char *b, cmb_commit
 {
     cmb_commit_at at[2];
     int error = resolve_both(store, a, b, at);
-    return error ? error : cmb_graph_merge_bases(store, &at[0], &at[1], out_bases, out_count);
+    return error ? error : cmb_graph_merge_bases(store, &at[0], &at[1], out_bases, out_count, NULL);
 }
 
 int cmb_merge_base(cmb_store *store, const char *a, const char *b, cmb_name *out_base)

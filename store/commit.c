@@ -197,10 +197,16 @@ static int commit_above(cmb_unit *unit, const cmb_commit_at *parents, size_t n, 
     return error;
 }
 
+static int check_generation(uint64_t parents)
+{
+    return parents < CMB_GENERATION_MAX ? 0 : cmb_fail(CMB_ETOOBIG, "no generation is left above this commit's parents");
+}
+
 int cmb_unit_commit(cmb_unit *unit, const cmb_state *base, const cmb_noderef *root, const cmb_commit_info *info,
                     cmb_state *out_state)
 {
-    return commit_above(unit, &base->commit, base->commit.id.size ? 1 : 0, base->generation + 1, root, info, out_state);
+    int error = check_generation(base->generation);
+    return error ? error : commit_above(unit, &base->commit, base->commit.id.size ? 1 : 0, base->generation + 1, root, info, out_state);
 }
 
 int cmb_unit_commit_parents(cmb_unit *unit, const cmb_commit_at *parents, size_t n, const cmb_noderef *root,
@@ -215,7 +221,8 @@ int cmb_unit_commit_parents(cmb_unit *unit, const cmb_commit_at *parents, size_t
         if (generation < parent.generation)
             generation = parent.generation;
     }
-    return commit_above(unit, parents, n, generation + 1, root, info, out_state);
+    int error = check_generation(generation);
+    return error ? error : commit_above(unit, parents, n, generation + 1, root, info, out_state);
 }
 
 /* ---- reading ---- */

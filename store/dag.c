@@ -119,6 +119,8 @@ static int know_parents(cmb_dag *dag, cmb_dagnode *node, const cmb_commit_record
     uint32_t here = 0, n = 0;
     for (size_t i = 0; i < r->commit.parent_count; i++)
         here += r->parents[i].length != 0;
+    node->is_cut = here < r->commit.parent_count;
+    node->first_absent = r->commit.parent_count && !r->parents[0].length;
     if (here == 0)
         return 0;
     cmb_dagnode **parents = cmb_alloc(alloc, here * sizeof *parents);

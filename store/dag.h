@@ -21,6 +21,8 @@ typedef struct cmb_dagnode {
     cmb_commit_at at;
     bool is_read;                 /* what follows is valid */
     bool parents_read;
+    bool is_cut;                  /* a parent is not in this image */
+    bool first_absent;            /* and it is the first: parents[0] is another */
     uint32_t parent_count;
     uint32_t uses;                /* holds, and children that are alive */
     uint32_t marks;               /* the walk's own, 0 at first */

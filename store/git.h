@@ -38,6 +38,7 @@ typedef struct cmb_git_input {
     size_t capacity, at, end;
     uint64_t base;          /* offset in the stream of the buffer's first byte */
     uint64_t next_line;     /* number of the line that begins at `at` */
+    int failed;             /* what a callback said: no end of the stream, whatever it is */
     bool ended;
     bool held;              /* the line was given back */
     bool after_data;        /* one empty line may follow, which means nothing */

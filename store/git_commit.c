@@ -440,8 +440,8 @@ static int announce(cmb_git_importer *im, const reading *r, const cmb_git_commit
     im->result.known += commit->at.addr < im->known_below;
     if (!im->options->commit)
         return 0;
-    return im->options->commit(im->options->ctx, r->mark, (cmb_bytes){im->text.data + r->original, r->original_size},
-                               &commit->at.id);
+    return im->in.failed = im->options->commit(im->options->ctx, r->mark,
+                                               (cmb_bytes){im->text.data + r->original, r->original_size}, &commit->at.id);
 }
 
 int cmb_git_read_commit(cmb_git_importer *im, cmb_bytes ref)

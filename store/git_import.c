@@ -295,6 +295,8 @@ static int read_stream(cmb_git_importer *im)
             error = read_command(im);
     }
     im->result.bytes = im->in.base + im->in.at;
+    if (im->in.failed)
+        return im->in.failed;
     if (error != CMB_ENOTFOUND)
         return error;
     return im->done_needed

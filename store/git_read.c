@@ -61,7 +61,9 @@ static int fill(cmb_git_input *in)
         in->at = 0;
     }
     assert(in->end < in->capacity);
-    int error = in->read(in->ctx, in->buffer + in->end, in->capacity - in->end, &got);
+    if (in->failed)
+        return in->failed;
+    int error = in->failed = in->read(in->ctx, in->buffer + in->end, in->capacity - in->end, &got);
     if (error)
         return error;
     assert(got <= in->capacity - in->end);

@@ -9,6 +9,8 @@
 #include <assert.h>
 #include <stdio.h>
 
+#define COPIES_MAX ((size_t)1 << 30) /* bytes: a line of a few bytes may copy all that there is, and the next that once more */
+
 int cmb_git_tree_open(cmb_git_tree *t, cmb_store *store, cmb_intake *intake)
 {
     *t = (cmb_git_tree){.store = store, .intake = intake, .view = {.tree = &store->tree}, .plain = true};
@@ -327,6 +329,8 @@ static int stage(cmb_git_tree *t, bool side, cmb_bytes from, cmb_bytes to, cmb_b
         else
             edit.value = found.value;
         error = cmb_buffer_add(staged, &edit);
+        if (!error && cmb_buffer_memory(staged) + cmb_buffer_memory(t->view.buffer) > COPIES_MAX)
+            return cmb_fail(CMB_ETOOBIG, "the copies that a commit makes take too much memory");
         if (!error)
             error = cmb_view_cursor_next(t->cursor);
     }

@@ -89,6 +89,7 @@ typedef struct painting {
     cmb_dag dag;
     cmb_dagqueue queue; /* each held once */
     size_t open[4];     /* queued ones that are not stale, by OF_A and OF_B */
+    bool cut;           /* an end of a shallow history was passed that is not stale */
     cmb_commit_at *found;
     size_t found_count, found_capacity;
 } painting;
@@ -149,6 +150,7 @@ static int paint_next(painting *p)
             return error;
     }
     error = cmb_dag_read_parents(&p->dag, n);
+    p->cut = p->cut || (!error && n->is_cut && !(marks & STALE));
     for (uint32_t i = 0; !error && i < n->parent_count; i++)
         error = paint(p, n->parents[i], marks);
     if (!error)
@@ -186,7 +188,7 @@ static int hand_over(painting *p, cmb_commit_at **out_bases, size_t *out_count)
 }
 
 int cmb_graph_merge_bases(cmb_store *store, const cmb_commit_at *a, const cmb_commit_at *b, cmb_commit_at **out_bases,
-                          size_t *out_count)
+                          size_t *out_count, bool *out_cut)
 {
     painting p;
     memset(&p, 0, sizeof p);
@@ -199,6 +201,8 @@ int cmb_graph_merge_bases(cmb_store *store, const cmb_commit_at *a, const cmb_co
         error = paint_next(&p);
     if (!error)
         error = hand_over(&p, out_bases, out_count);
+    if (!error && out_cut)
+        *out_cut = p.cut;
     cmb_release(&store->alloc, p.found, p.found_capacity * sizeof *p.found);
     cmb_dagqueue_destroy(&p.queue);
     cmb_dag_destroy(&p.dag);

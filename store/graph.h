@@ -11,7 +11,10 @@
 
 /* Is `ancestor` the commit itself or reachable from it? */
 int cmb_graph_is_ancestor(cmb_store *store, const cmb_commit_at *ancestor, const cmb_commit_at *of, bool *out_yes);
-/* All lowest common ancestors of a and b, newest generation first then by id; none for unrelated histories. The caller releases the array (*out_count elements) with store->alloc. */
-int cmb_graph_merge_bases(cmb_store *store, const cmb_commit_at *a, const cmb_commit_at *b, cmb_commit_at **out_bases, size_t *out_count);
+/* All lowest common ancestors of a and b, newest generation first then by id; none for unrelated histories. The caller releases the
+ * array (*out_count elements) with store->alloc. *out_cut (NULL allowed): the walk met an end of a shallow history that no common
+ * ancestor leads to, so that there may be others below it. */
+int cmb_graph_merge_bases(cmb_store *store, const cmb_commit_at *a, const cmb_commit_at *b, cmb_commit_at **out_bases, size_t *out_count,
+                          bool *out_cut);
 
 #endif

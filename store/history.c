@@ -79,6 +79,8 @@ static int list(history *h, cmb_dagnode *node)
 
 static uint32_t parents_in_sight(const history *h, const cmb_dagnode *node)
 {
+    if (h->options->first_parent && node->first_absent)
+        return 0;
     return h->options->first_parent && node->parent_count > 1 ? 1 : node->parent_count;
 }
 
@@ -123,9 +125,9 @@ static int simplify(history *h, cmb_dagnode *node)
     return 0;
 }
 
-static bool is_followed(const cmb_dagnode *node, uint32_t i)
+static bool is_followed(const history *h, const cmb_dagnode *node, uint32_t i)
 {
-    return (node->follow == ALL || node->follow == i) && !(node->parents[i]->marks & EXCLUDED);
+    return i < parents_in_sight(h, node) && (node->follow == ALL || node->follow == i) && !(node->parents[i]->marks & EXCLUDED);
 }
 
 /* node is out of the counting queue, and so are all that lead to it. */
@@ -140,7 +142,7 @@ static int count_parents(history *h, cmb_dagnode *node)
     if (!error)
         error = simplify(h, node);
     for (uint32_t i = 0; !error && i < node->parent_count; i++)
-        if (is_followed(node, i)) {
+        if (is_followed(h, node, i)) {
             error = list(h, node->parents[i]);
             node->parents[i]->pending++;
         }
@@ -180,10 +182,10 @@ static int free_parents(history *h, const cmb_dagnode *node)
 {
     int error = 0;
     for (uint32_t i = 0; !error && i < node->parent_count; i++)
-        if (is_followed(node, i))
+        if (is_followed(h, node, i))
             error = count_down_to(h, node->parents[i]->generation);
     for (uint32_t i = 0; !error && i < node->parent_count; i++)
-        if (is_followed(node, i) && --node->parents[i]->pending == 0)
+        if (is_followed(h, node, i) && --node->parents[i]->pending == 0)
             error = cmb_dagqueue_push(&h->ready, node->parents[i]);
     return error;
 }

@@ -226,6 +226,8 @@ void cmb_headers_fill(const uint8_t *p, cmb_commit_header *out, uint8_t *memory)
 
 /* ---- commits (commit.c) ---- */
 
+#define CMB_GENERATION_MAX ((uint64_t)INT64_MAX) /* of what is made here or comes from a peer: there is always one above */
+
 /* A commit record, decoded. */
 typedef struct cmb_commit_record {
     cmb_commit commit;            /* first member: cmb_commit_free takes this */

@@ -139,7 +139,7 @@ int cmb_merging_seal(cmb_merging *m)
 static int find_bases(cmb_merging *m, cmb_commit_at **out_bases, size_t *out_n)
 {
     if (m->before.commit.id.size && m->named.commit.id.size)
-        return cmb_graph_merge_bases(m->store, &m->before.commit, &m->named.commit, out_bases, out_n);
+        return cmb_graph_merge_bases(m->store, &m->before.commit, &m->named.commit, out_bases, out_n, &m->cut);
     *out_bases = NULL;
     *out_n = 0;
     return 0;
@@ -159,7 +159,7 @@ static cmb_merge_kind choose_kind(const cmb_merging *m, const cmb_commit_at *bas
         return CMB_MERGE_UP_TO_DATE;
     if (empty || (!mine->working && !(m->flags & CMB_MERGE_NO_FF) && is_only(bases, n, &mine->commit)))
         return CMB_MERGE_FAST_FORWARD;
-    return m->flags & CMB_MERGE_FF_ONLY ? CMB_MERGE_DIVERGED : CMB_MERGE_MERGED;
+    return m->flags & CMB_MERGE_FF_ONLY || m->cut ? CMB_MERGE_DIVERGED : CMB_MERGE_MERGED;
 }
 
 /* ---- a merge that sync makes ---- */
@@ -197,7 +197,7 @@ static cmb_commit_info landing_info(const cmb_merging *m, const cmb_commit_info 
     if (m->flags & CMB_MERGE_DETERMINISTIC)
         return (cmb_commit_info){.author = CMB_MERGE_SYNC_AUTHOR,
                                  .message = CMB_MERGE_SYNC_MESSAGE,
-                                 .time = m->time,
+                                 .time = m->time ? m->time : 1, /* 0 would mean: now */
                                  .flags = made.flags & CMB_COMMIT_ASYNC};
     if (picked && !made.author)
         made.author = picked->author;

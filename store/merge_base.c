@@ -116,10 +116,12 @@ static int bases_of(cmb_merging *m, const fold *f, commit_set *out_set)
     for (size_t k = 0; !error && k < f->done; k++) {
         cmb_commit_at *more;
         size_t n;
-        error = cmb_graph_merge_bases(store, &f->set.at[k], &f->set.at[f->done], &more, &n);
+        bool cut = false;
+        error = cmb_graph_merge_bases(store, &f->set.at[k], &f->set.at[f->done], &more, &n, &cut);
         if (error)
             break;
-        error = unite(m, &set, more, n);
+        error = cut ? cmb_fail(CMB_ENOTSUP, "the history below the common ancestors is not in this image (it is shallow)")
+                    : unite(m, &set, more, n);
         cmb_release(&store->alloc, more, n * sizeof *more);
     }
     if (!error && f->done > 1)

@@ -168,7 +168,7 @@ static int build(cmb_merging *m)
         error = cmb_tree_merge(&m->store->tree, &m->roots[CMB_SIDE_BASE], &m->roots[CMB_SIDE_MINE],
                                &m->roots[CMB_SIDE_THEIRS], m->txn->stream, build_clash, m, &root, NULL);
     if (error)
-        return cmb_store_note(m->store, error);
+        return error; /* which may be the merge function's: the log knows its own */
     m->txn->stream_needed = true;
     start_from(m, &root);
     return 0;
@@ -254,5 +254,5 @@ int cmb_merge_inner(cmb_merging *m, const cmb_noderef *base, const cmb_noderef *
     int error = open_scratch(m);
     if (!error)
         error = cmb_tree_merge(&m->store->tree, base, acc, other, m->scratch.stream, inner_clash, m, out_root, NULL);
-    return cmb_store_note(m->store, error);
+    return error;
 }

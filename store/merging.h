@@ -70,6 +70,7 @@ struct cmb_merging {
     cmb_refobj *ref;  /* the branch; used */
     cmb_txn *txn;     /* the result; while it has `ref` the branch's writing turn is held */
     uint32_t flags;   /* CMB_MERGE_… */
+    bool cut;         /* common ancestors may lie below the end of a shallow history */
     bool pick;        /* revert or cherry-pick: one parent, and none without a change */
     cmb_state before; /* where the branch stood */
     cmb_state named;  /* what is merged in */

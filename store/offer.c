@@ -3,6 +3,8 @@
 #include "store/land.h"
 #include "store/peer.h"
 
+#define OFFERS_MAX (1u << 20) /* branches and tags of a peer */
+
 #define NODE_SIZE_MIN 256u
 #define NODE_SIZE_MAX 65536u
 
@@ -164,6 +166,8 @@ int cmb_offers_get(cmb_offers *offers, cmb_hash_kind hash, cmb_wire_in *in)
 {
     uint64_t count;
     int error = cmb_wire_get_uint(in, 4, &count);
+    if (!error && count > OFFERS_MAX)
+        error = cmb_wire_refuse(in, "%llu refs: at most %u", (unsigned long long)count, OFFERS_MAX);
     for (uint64_t i = 0; !error && i < count; i++)
         error = get_one(offers, hash, in);
     return error;

@@ -49,6 +49,17 @@ static int revert_message(cmb_merging *m, const cmb_commit *commit)
     return 0;
 }
 
+/* What makes git's very same commit again (git.h) does not hold for another one. */
+static void drop_git(cmb_commit *commit)
+{
+    cmb_commit_header *headers = (cmb_commit_header *)(uintptr_t)commit->headers; /* they are the record's own */
+    size_t n = 0;
+    for (size_t i = 0; i < commit->header_count; i++)
+        if (strncmp(headers[i].name, "git.", 4) != 0)
+            headers[n++] = headers[i];
+    commit->header_count = n;
+}
+
 /* The sides of the merge. */
 static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo)
 {
@@ -58,14 +69,14 @@ static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo
     if (!error && !m->named.commit.id.size)
         error = cmb_fail(CMB_ENOTFOUND, "'%s' has no commit yet", rev);
     if (!error)
-        error = cmb_merging_seal(m);
-    if (!error)
         error = cmb_commit_load(m->store, &m->named.commit, &r);
     if (error)
         return error;
     error = parent_root(m, r, rev, mainline, &parent);
     if (!error && undo)
         error = revert_message(m, &r->commit);
+    if (!error)
+        error = cmb_merging_seal(m);
     m->roots[CMB_SIDE_BASE] = undo ? m->named.root : parent;
     m->roots[CMB_SIDE_THEIRS] = undo ? parent : m->named.root;
     m->roots[CMB_SIDE_MINE] = m->before.root;
@@ -76,6 +87,8 @@ static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo
         cmb_commit_free(&r->commit);
     else
         m->picked = r;
+    if (!error && !undo)
+        drop_git(&r->commit);
     return error;
 }
 

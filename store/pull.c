@@ -183,7 +183,7 @@ static int list_wants(puller *p, id_list *l)
         cmb_commit_at at;
         error = cmb_commit_find(p->store, &p->offers.list[i].commit, &at);
         if (error == CMB_ENOTFOUND)
-            error = add_id(l, &p->offers.list[i].commit);
+            error = l->count > CMB_PEER_NAMES_MAX ? 0 : add_id(l, &p->offers.list[i].commit);
     }
     if (!error && l->count > CMB_PEER_NAMES_MAX)
         error = cmb_fail(CMB_ETOOBIG, "%zu branches and tags at a time: at most %u", l->count, CMB_PEER_NAMES_MAX);

@@ -255,12 +255,12 @@ static int place_parents(cmb_receiver *r, incoming *c)
     bool all = true;
     for (size_t i = 0; i < c->parent_count; i++) {
         cmb_state state;
-        if (c->absent[i]) {
+        cmb_commit_at at;
+        int error = cmb_intake_find(r->intake, &c->parents[i].id, &at);
+        if (error == CMB_ENOTFOUND && c->absent[i]) { /* one that is here is a parent, whatever the peer says */
             all = false;
             continue;
         }
-        cmb_commit_at at;
-        int error = cmb_intake_find(r->intake, &c->parents[i].id, &at);
         if (!error)
             error = cmb_commit_state(r->store, &at, &state);
         if (error)
@@ -268,7 +268,7 @@ static int place_parents(cmb_receiver *r, incoming *c)
         c->parents[i] = at;
         highest = state.generation > highest ? state.generation : highest;
     }
-    bool fits = all ? c->generation == highest + 1 : c->generation > highest;
+    bool fits = all ? c->generation == highest + 1 : c->generation > highest && c->generation <= CMB_GENERATION_MAX;
     return fits ? 0 : refuse_commit(r, &c->id, "its generation is not its parents' and one");
 }
 

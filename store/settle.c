@@ -70,6 +70,8 @@ static int look(settling *s, const char *prefix, cmb_name *out_commit, cmb_name 
 static int keep(settling *s)
 {
     snprintf(s->kept, sizeof s->kept, "%s/%s", peer_name(s->options), s->offer->name);
+    if (strlen(s->kept) > CMB_REF_NAME_MAX)
+        return 0; /* there is no name to keep it under */
     int error = cmb_branch_create(s->store, s->kept, s->id);
     if (error == CMB_EEXIST)
         error = cmb_branch_set(s->store, s->kept, s->id);
@@ -127,12 +129,29 @@ static int settle_tag(settling *s)
     return error ? error : look(s, CMB_TAGS, &s->pulled.after, NULL);
 }
 
+/* A ref of that name would stand in front of the commit. */
+static int check_unshadowed(cmb_store *store, const char *id)
+{
+    static const char *const prefixes[] = {CMB_HEADS, CMB_TAGS};
+    char full[CMB_REF_FULL_SIZE];
+    cmb_state state;
+    for (unsigned i = 0; i < CMB_COUNTOF(prefixes); i++) {
+        snprintf(full, sizeof full, "%s%s", prefixes[i], id);
+        int error = cmb_ref_state(store, full, strlen(full), &state);
+        if (error != CMB_ENOTFOUND)
+            return error ? error : cmb_fail(CMB_EAMBIGUOUS, "%s is called like a commit that was pulled: rename it", full);
+    }
+    return 0;
+}
+
 static int settle_one(cmb_store *store, const cmb_pull_options *options, const cmb_offer *offer)
 {
     settling s = {.store = store, .options = options, .offer = offer};
     cmb_name_hex(&offer->commit, s.id);
     s.pulled = (cmb_pulled){.name = offer->name, .tag = offer->tag, .theirs = offer->commit};
-    int error = offer->tag ? settle_tag(&s) : settle_branch(&s);
+    int error = check_unshadowed(store, s.id);
+    if (!error)
+        error = offer->tag ? settle_tag(&s) : settle_branch(&s);
     if (!error && options->pulled && options->pulled(options->ctx, &s.pulled))
         error = cmb_fail(CMB_ESTOPPED, "the pull was stopped by its callback");
     return error;

@@ -249,7 +249,10 @@ static int conclude(const cli *c, const cmb_commit_info *info, cmb_merge_result 
         return cli_say(CLI_NOT_FOUND, cli_image(c), "there was nothing to resolve");
     if (result->kind != CMB_MERGE_DIVERGED)
         return CLI_OK;
-    return cli_say(CLI_NOT_FOUND, cli_image(c), "the branch has commits of its own: it cannot move forward");
+    if (info->flags & CMB_MERGE_FF_ONLY)
+        return cli_say(CLI_NOT_FOUND, cli_image(c), "the branch has commits of its own: it cannot move forward");
+    return cli_say(CLI_NOT_FOUND, cli_image(c),
+                   "the history is shallow: what both have in common may lie below its end");
 }
 
 int merging_run(const cli *c, const cmb_commit_info *info, merging_call call)

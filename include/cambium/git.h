@@ -109,7 +109,7 @@ typedef struct cmb_git_result {
  *
  * CMB_ESYNTAX (malformed), CMB_ENOTSUP (needs a repository of git: names of objects that the stream does not hold; or answers:
  * cat-blob, ls, get-mark), CMB_ETOOBIG (a path, blob, message or name over the limits): the detail names line and byte.
- * Memory: some 250 bytes a commit, 130 a blob, and the store's txn_memory for contents of small files.
+ * Memory: some 250 bytes a commit, 130 a blob, and the store's txn_memory for contents of small files; copies that one commit makes (C, R) take more, at most 1 GiB.
  * One thread; others may use the store meanwhile. options, out_result may be NULL.
  */
 CMB_API int cmb_git_import(cmb_store *store, cmb_git_read_fn read, void *ctx, const cmb_git_options *options, cmb_git_result *out_result);

@@ -157,7 +157,8 @@ typedef enum cmb_merge_kind {
     CMB_MERGE_FAST_FORWARD = 1, /* the branch moved forward to the commit that was named */
     CMB_MERGE_MERGED = 2,       /* a new commit */
     CMB_MERGE_CONFLICTS = 3,    /* nothing moved; see `open` */
-    CMB_MERGE_DIVERGED = 4,     /* CMB_MERGE_FF_ONLY, and it is not: nothing moved */
+    CMB_MERGE_DIVERGED = 4,     /* nothing moved: CMB_MERGE_FF_ONLY, and it is not; or common ancestors may lie below the end of
+                                 * a shallow history, so that nobody can say who changed what */
 } cmb_merge_kind;
 
 typedef struct cmb_merge_result {

@@ -38,6 +38,7 @@ static void say(text *t, const char *format, ...)
 typedef struct source {
     const text *t;
     size_t at, piece, fail_at;
+    int error; /* 0: CMB_EIO */
 } source;
 
 static int read_text(void *ctx, void *out, size_t size, size_t *out_read)
@@ -47,7 +48,7 @@ static int read_text(void *ctx, void *out, size_t size, size_t *out_read)
     n = n < size ? n : size;
     n = n < s->piece ? n : s->piece;
     if (s->fail_at && s->at >= s->fail_at)
-        return CMB_EIO;
+        return s->error ? s->error : CMB_EIO;
     if (n)
         memcpy(out, s->t->data + s->at, n);
     s->at += n;
@@ -185,7 +186,7 @@ static int count_commit(void *ctx, uint64_t mark, cmb_bytes original, const cmb_
 {
     unsigned *left = ctx;
     assert_true(mark >= 100 && original.size == 0 && id->size == 16);
-    return (*left)-- ? 0 : CMB_ESTOPPED;
+    return (*left)-- ? 0 : CMB_ENOTFOUND; /* which is no end of the stream here */
 }
 
 static void a_callback_that_fails_ends_it_and_nothing_has_changed(void **state)
@@ -199,8 +200,10 @@ static void a_callback_that_fails_ends_it_and_nothing_has_changed(void **state)
     bed_open(&b);
     source s = {.t = &t, .piece = 1000, .fail_at = t.size / 2};
     must_be(cmb_git_import(b.store, read_text, &s, NULL, NULL), CMB_EIO);
+    s = (source){.t = &t, .piece = 1000, .fail_at = t.size / 2, .error = CMB_ENOTFOUND};
+    must_be(cmb_git_import(b.store, read_text, &s, NULL, NULL), CMB_ENOTFOUND);
     s = (source){.t = &t, .piece = 1000};
-    must_be(cmb_git_import(b.store, read_text, &s, &options, NULL), CMB_ESTOPPED);
+    must_be(cmb_git_import(b.store, read_text, &s, &options, NULL), CMB_ENOTFOUND);
     assert_int_equal(rev_of(b.store, "main").commit.size, 0);
     bed_close(&b);
     free(t.data);

@@ -28,7 +28,7 @@ static void check_pair(cmb_store *store, const dag *d, unsigned a, unsigned b)
     size_t n;
     bool yes;
     uint64_t found = 0;
-    must(cmb_graph_merge_bases(store, &d->at[a], &d->at[b], &bases, &n));
+    must(cmb_graph_merge_bases(store, &d->at[a], &d->at[b], &bases, &n, NULL));
     for (size_t i = 0; i < n; i++) {
         unsigned k = number_of(d, &bases[i].id);
         assert_false(found >> k & 1);
@@ -84,7 +84,7 @@ static void crossed_histories_have_both_bases(void **state)
         dag_append(b.store, &unit, &d, 100 - i); /* the clock runs backwards: it plays no part */
     }
     must(cmb_unit_publish(&unit, &seq));
-    must(cmb_graph_merge_bases(b.store, &d.at[3], &d.at[4], &bases, &n));
+    must(cmb_graph_merge_bases(b.store, &d.at[3], &d.at[4], &bases, &n, NULL));
     assert_int_equal(n, 2);
     cmb_release(&b.store->alloc, bases, n * sizeof *bases);
     for (unsigned i = 0; i < 25; i++)
@@ -104,7 +104,7 @@ static void unrelated_histories_have_no_base(void **state)
     bed_open(&b);
     dag_random(b.store, &one, 1, 1, 1, &rng);
     dag_random(b.store, &two, 1, 1, 1, &rng);
-    must(cmb_graph_merge_bases(b.store, &one.at[0], &two.at[0], &bases, &n));
+    must(cmb_graph_merge_bases(b.store, &one.at[0], &two.at[0], &bases, &n, NULL));
     assert_int_equal(n, 0);
     assert_null(bases);
     must(cmb_graph_is_ancestor(b.store, &one.at[0], &two.at[0], &yes));
@@ -187,7 +187,7 @@ static void what_lies_below_the_base_costs_nothing(void **state)
     cmb_commit_at deep = line(b.store, NULL, 0, 3000, "deep"), left = line(b.store, &deep, 3000, 10, "left"),
                   right = line(b.store, &deep, 3000, 5, "right");
     size_t before = c.calls;
-    must(cmb_graph_merge_bases(b.store, &left, &right, &bases, &n));
+    must(cmb_graph_merge_bases(b.store, &left, &right, &bases, &n, NULL));
     assert_int_equal(n, 1);
     assert_true(same_name(&bases->id, &deep.id));
     cmb_release(&b.store->alloc, bases, sizeof *bases);
@@ -195,7 +195,7 @@ static void what_lies_below_the_base_costs_nothing(void **state)
     assert_false(yes);
     assert_true(c.calls - before < 300);
     before = c.calls;
-    must(cmb_graph_merge_bases(b.store, &left, &deep, &bases, &n)); /* one side is the base: only the other is walked */
+    must(cmb_graph_merge_bases(b.store, &left, &deep, &bases, &n, NULL)); /* one side is the base: only the other is walked */
     assert_true(same_name(&bases->id, &deep.id));
     cmb_release(&b.store->alloc, bases, sizeof *bases);
     assert_true(c.calls - before < 150);
@@ -219,7 +219,7 @@ static void out_of_memory_at_any_allocation_leaks_nothing(void **state)
         for (unsigned k = 1; error == CMB_ENOMEM; k++) {
             size_t live = c.live;
             c.fail_at = c.calls + k;
-            error = both ? cmb_graph_merge_bases(b.store, &d.at[38], &d.at[39], &bases, &n)
+            error = both ? cmb_graph_merge_bases(b.store, &d.at[38], &d.at[39], &bases, &n, NULL)
                          : cmb_graph_is_ancestor(b.store, &d.at[3], &d.at[39], &yes);
             c.fail_at = 0;
             if (!error && both)
@@ -250,7 +250,7 @@ static void a_parent_that_claims_too_high_a_generation_is_found_out(void **state
     draft = (cmb_commit_draft){.root = draft.root, .generation = 9, .parents = &low, .parent_count = 1};
     must(cmb_commit_append(b.store, unit.app, &draft, &high));
     must(cmb_unit_publish(&unit, &seq));
-    must_be(cmb_graph_merge_bases(b.store, &high, &other, &bases, &n), CMB_ECORRUPT);
+    must_be(cmb_graph_merge_bases(b.store, &high, &other, &bases, &n, NULL), CMB_ECORRUPT);
     must_be(cmb_graph_is_ancestor(b.store, &other, &high, &yes), CMB_ECORRUPT);
     bed_close(&b);
 }

@@ -428,6 +428,31 @@ static void a_shallow_update_travels_as_changes_from_the_old_head(void **state)
     close_pair(&a, &b);
 }
 
+/* What lies below the cut may be common to both: without it a deleted key would look like one that only we have. */
+static void nothing_is_merged_over_the_end_of_a_shallow_history(void **state)
+{
+    cmb_pull_options options = {.depth = 1, .merge = true, .merge_fn = cmb_merge_theirs};
+    bed a, b;
+    cmb_txn *txn;
+    open_pair(&a, &b);
+    put(a.store, "main", "gone", "soon", "one");
+    must(cmb_pull(b.store, a.store, &options, NULL));
+    must(cmb_txn_begin(a.store, "main", 0, &txn));
+    must(cmb_txn_del(txn, str("gone")));
+    must(cmb_txn_commit(txn, &(cmb_commit_info){.message = "two"}, NULL));
+    put(a.store, "main", "other", "key", "three");
+    cmb_rev before = rev_of(b.store, "main");
+    must(cmb_pull(b.store, a.store, &options, NULL));
+    cmb_rev after = rev_of(b.store, "main"), kept = rev_of(b.store, "peer/main"), theirs = rev_of(a.store, "main");
+    assert_true(same_name(&before.commit, &after.commit));
+    assert_true(same_name(&kept.commit, &theirs.commit));
+    put(b.store, "main", "mine", "too", "above the cut");
+    cmb_merge_result result;
+    must(cmb_merge(b.store, "main", "peer/main", cmb_merge_theirs, NULL, &(cmb_commit_info){.message = "no"}, &result));
+    assert_int_equal(result.kind, CMB_MERGE_DIVERGED);
+    close_pair(&a, &b);
+}
+
 /* ---- breaking off ---- */
 
 static void a_pull_cut_at_any_byte_changes_nothing(void **state)
@@ -880,6 +905,7 @@ int main(void)
         cmocka_unit_test(annotated_tags_come_with_their_objects),
         cmocka_unit_test(a_shallow_history_ends_where_it_was_cut),
         cmocka_unit_test(a_shallow_update_travels_as_changes_from_the_old_head),
+        cmocka_unit_test(nothing_is_merged_over_the_end_of_a_shallow_history),
         cmocka_unit_test(a_pull_cut_at_any_byte_changes_nothing),
         cmocka_unit_test(more_than_the_limit_is_refused),
         cmocka_unit_test(images_that_pull_from_each_other_at_random_end_with_equal_heads),
