@@ -144,12 +144,13 @@ static void close_reading(reading *b)
     cmb_wire_in_close(&b->in);
 }
 
-/* Up to where the pack begins. */
-static int open_reading(reading *b, cmb_store *store, const cmb_bundle_source *bundle)
+/* Up to where the pack begins. limit: bytes that may come in all; 0: none. */
+static int open_reading(reading *b, cmb_store *store, const cmb_bundle_source *bundle, uint64_t limit)
 {
     *b = (reading){.store = store, .alloc = store ? store->alloc : cmb_allocator_or_default(NULL)};
     cmb_offers_init(&b->offers, &b->alloc);
     cmb_wire_in_open(&b->in, &b->alloc, "bundle", bundle->read, bundle->ctx);
+    b->in.limit = limit;
     int error = cmb_wire_in_begin(&b->in, CMB_WIRE_BUNDLE);
     if (!error)
         error = cmb_wire_in_message(&b->in);
@@ -217,12 +218,12 @@ static int verify_rest(reading *b, cmb_receiver *r, head_fn on_head, void *ctx)
     return error;
 }
 
-int cmb_bundle_verify(cmb_store *store, const cmb_bundle_source *bundle, int (*on_head)(void *ctx, const cmb_bundle_head *head), void *ctx,
+static int verify(cmb_store *store, const cmb_bundle_source *bundle, uint64_t limit, head_fn on_head, void *ctx,
                       cmb_sync_stats *out_stats)
 {
     reading b;
     cmb_receiver r;
-    int error = open_reading(&b, store, bundle);
+    int error = open_reading(&b, store, bundle, limit);
     if (error)
         return error;
     error = cmb_receiver_open(&r, &b.alloc, store, b.params.hash, b.params.node_size, &b.in, NULL);
@@ -233,6 +234,12 @@ int cmb_bundle_verify(cmb_store *store, const cmb_bundle_source *bundle, int (*o
     cmb_receiver_close(&r);
     close_reading(&b);
     return error;
+}
+
+int cmb_bundle_verify(cmb_store *store, const cmb_bundle_source *bundle, int (*on_head)(void *ctx, const cmb_bundle_head *head), void *ctx,
+                      cmb_sync_stats *out_stats)
+{
+    return verify(store, bundle, 0, on_head, ctx, out_stats);
 }
 
 /* ---- applying one ---- */
@@ -252,7 +259,7 @@ static int check_names(const reading *b, const cmb_pull_options *options)
 static int apply(cmb_store *store, const cmb_bundle_source *bundle, const cmb_pull_options *options, cmb_sync_stats *stats)
 {
     reading b;
-    int error = open_reading(&b, store, bundle);
+    int error = open_reading(&b, store, bundle, options->max_bytes);
     if (error)
         return error;
     error = check_names(&b, options);
@@ -273,10 +280,7 @@ int cmb_bundle_apply(cmb_store *store, const cmb_bundle_source *bundle, const cm
     if (!error && o->depth)
         error = cmb_fail(CMB_EINVAL, "the depth of a bundle was chosen when it was made");
     if (!error)
-        error = cmb_bundle_verify(store, bundle, NULL, NULL, &stats);
-    if (!error && o->max_bytes && stats.bytes > o->max_bytes)
-        error = cmb_fail(CMB_ETOOBIG, "the bundle has %llu bytes: more than %llu", (unsigned long long)stats.bytes,
-                         (unsigned long long)o->max_bytes);
+        error = verify(store, bundle, o->max_bytes, NULL, NULL, &stats);
     if (!error)
         error = bundle->rewind(bundle->ctx);
     if (!error)

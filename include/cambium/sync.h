@@ -96,7 +96,8 @@ typedef struct cmb_pull_options {
 
 /**
  * Takes branches from another store that is open in this process. Working states there are sealed. Durable on return. What came
- * becomes visible in one step; then each branch moves on its own, so after an error some may have moved. options, out_stats may be NULL.
+ * becomes visible in one step; then each branch moves on its own, so after an error some may have moved. CMB_ECONFLICT: some of it came in by another pull meanwhile, or
+ * a branch moved; nothing is wrong, call again. options, out_stats may be NULL.
  */
 CMB_API int cmb_pull(cmb_store *store, cmb_store *from, const cmb_pull_options *options, cmb_sync_stats *out_stats);
 
