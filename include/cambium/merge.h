@@ -184,7 +184,7 @@ CMB_API int cmb_merge(cmb_store *store, const char *branch, const char *rev, cmb
  */
 CMB_API int cmb_revert(cmb_store *store, const char *branch, const char *rev, unsigned mainline, cmb_merge_fn fn,
                        void *ctx, const cmb_commit_info *info, cmb_merge_result *out_result);
-/** Does on `branch` what `rev` changed against its parent. Author, message and headers that info does not give are
+/** Does on `branch` what `rev` changed against its parent. Author, message and headers (not those of git.h, "git.…") that info does not give are
  *  the commit's. */
 CMB_API int cmb_cherry_pick(cmb_store *store, const char *branch, const char *rev, unsigned mainline, cmb_merge_fn fn,
                             void *ctx, const cmb_commit_info *info, cmb_merge_result *out_result);
