@@ -49,19 +49,22 @@ static int revert_message(cmb_merging *m, const cmb_commit *commit)
     return 0;
 }
 
-/* What makes git's very same commit again (git.h) does not hold for another one. */
-static void drop_git(cmb_commit *commit)
+/* What makes git's very same commit again (git.h) does not hold for another one, but for what belongs to the message where that is
+ * taken along. */
+static void drop_git(cmb_commit *commit, bool own_message)
 {
     cmb_commit_header *headers = (cmb_commit_header *)(uintptr_t)commit->headers; /* they are the record's own */
     size_t n = 0;
-    for (size_t i = 0; i < commit->header_count; i++)
-        if (strncmp(headers[i].name, "git.", 4) != 0)
+    for (size_t i = 0; i < commit->header_count; i++) {
+        bool text = strcmp(headers[i].name, "git.message") == 0 || strcmp(headers[i].name, "git.encoding") == 0;
+        if (strncmp(headers[i].name, "git.", 4) != 0 || (text && !own_message))
             headers[n++] = headers[i];
+    }
     commit->header_count = n;
 }
 
 /* The sides of the merge. */
-static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo)
+static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo, bool own_message)
 {
     cmb_commit_record *r;
     cmb_noderef parent = {0};
@@ -88,7 +91,7 @@ static int prepare(cmb_merging *m, const char *rev, unsigned mainline, bool undo
     else
         m->picked = r;
     if (!error && !undo)
-        drop_git(&r->commit);
+        drop_git(&r->commit, own_message);
     return error;
 }
 
@@ -103,7 +106,7 @@ static int pick(cmb_store *store, const char *branch, const char *rev, unsigned 
     int error = cmb_merging_create(store, branch, fn, ctx, info, &m);
     if (error)
         return error;
-    error = prepare(m, rev, mainline, undo);
+    error = prepare(m, rev, mainline, undo, info && info->message);
     if (!error)
         return cmb_merging_run(m, info, out_result);
     cmb_merging_abort(m);
