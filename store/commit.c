@@ -348,14 +348,12 @@ static int decode(cmb_store *store, const cmb_commit_at *at, const uint8_t *payl
     return 0;
 }
 
-int cmb_commit_load(cmb_store *store, const cmb_commit_at *at, cmb_commit_record **out_record)
+int cmb_object_load(cmb_store *store, const cmb_commit_at *at, uint8_t kind, const char *what, uint8_t **out_record)
 {
     char hex[2 * CMB_NAME_MAX + 1];
     cmb_name_hex(&at->id, hex);
-    if (cmb_commit_is_absent(at))
-        return cmb_fail(CMB_ENOTFOUND, "commit %s is not in this image: its history is shallow and ends above it", hex);
     if (at->length < CMB_RECORD_HEADER + 4 || at->length > CMB_RECORD_MAX)
-        return cmb_fail(CMB_ECORRUPT, "commit %s: a record of %u bytes", hex, at->length);
+        return cmb_fail(CMB_ECORRUPT, "%s %s: a record of %u bytes", what, hex, at->length);
     uint8_t *record = cmb_alloc(&store->alloc, at->length);
     if (!record)
         return CMB_ENOMEM;
@@ -363,11 +361,28 @@ int cmb_commit_load(cmb_store *store, const cmb_commit_at *at, cmb_commit_record
     if (!error)
         error = cmb_record_check(record, at->length, at->addr);
     if (error)
-        error = cmb_fail_in(error, "commit %s", hex);
-    else if (cmb_record_kind_of(record) != CMB_RECORD_COMMIT || cmb_record_length(record) != at->length)
-        error = cmb_fail(CMB_ECORRUPT, "commit %s at %llu: another record is there", hex, (unsigned long long)at->addr);
+        error = cmb_fail_in(error, "%s %s", what, hex);
+    else if (cmb_record_kind_of(record) != kind || cmb_record_length(record) != at->length)
+        error = cmb_fail(CMB_ECORRUPT, "%s %s at %llu: another record is there", what, hex, (unsigned long long)at->addr);
+    if (error)
+        cmb_release(&store->alloc, record, at->length);
     else
-        error = decode(store, at, record + CMB_RECORD_HEADER, at->length - CMB_RECORD_HEADER, out_record);
+        *out_record = record;
+    return error;
+}
+
+int cmb_commit_load(cmb_store *store, const cmb_commit_at *at, cmb_commit_record **out_record)
+{
+    char hex[2 * CMB_NAME_MAX + 1];
+    uint8_t *record = NULL;
+    if (cmb_commit_is_absent(at)) {
+        cmb_name_hex(&at->id, hex);
+        return cmb_fail(CMB_ENOTFOUND, "commit %s is not in this image: its history is shallow and ends above it", hex);
+    }
+    int error = cmb_object_load(store, at, CMB_RECORD_COMMIT, "commit", &record);
+    if (error)
+        return error;
+    error = decode(store, at, record + CMB_RECORD_HEADER, at->length - CMB_RECORD_HEADER, out_record);
     cmb_release(&store->alloc, record, at->length);
     return error;
 }

@@ -237,6 +237,8 @@ typedef struct cmb_commit_record {
     cmb_noderef root;
     const cmb_commit_at *parents; /* commit.parent_count of them */
 } cmb_commit_record;
+/* The record of a commit or tag object, of this kind and length and with a right check; the caller releases at->length bytes. `what`: for errors. */
+int cmb_object_load(cmb_store *store, const cmb_commit_at *at, uint8_t kind, const char *what, uint8_t **out_record);
 /* Reads, checks record and id. Free with cmb_commit_free(&record->commit). */
 int cmb_commit_load(cmb_store *store, const cmb_commit_at *at, cmb_commit_record **out_record);
 /* What is written into a new commit. */

@@ -203,22 +203,11 @@ static int decode(const cmb_store *store, const cmb_commit_at *at, const uint8_t
 
 int cmb_tag_load(cmb_store *store, const cmb_commit_at *at, cmb_tag_record **out_record)
 {
-    char hex[2 * CMB_NAME_MAX + 1];
-    cmb_name_hex(&at->id, hex);
-    if (at->length < CMB_RECORD_HEADER + 4 || at->length > CMB_RECORD_MAX)
-        return cmb_fail(CMB_ECORRUPT, "tag object %s: a record of %u bytes", hex, at->length);
-    uint8_t *record = cmb_alloc(&store->alloc, at->length);
-    if (!record)
-        return CMB_ENOMEM;
-    int error = cmb_log_read(store->log, NULL, at->addr, at->length, record);
-    if (!error)
-        error = cmb_record_check(record, at->length, at->addr);
+    uint8_t *record = NULL;
+    int error = cmb_object_load(store, at, CMB_RECORD_TAG, "tag object", &record);
     if (error)
-        error = cmb_fail_in(error, "tag object %s", hex);
-    else if (cmb_record_kind_of(record) != CMB_RECORD_TAG || cmb_record_length(record) != at->length)
-        error = cmb_fail(CMB_ECORRUPT, "tag object %s at %llu: another record is there", hex, (unsigned long long)at->addr);
-    else
-        error = decode(store, at, record + CMB_RECORD_HEADER, at->length - CMB_RECORD_HEADER, out_record);
+        return error;
+    error = decode(store, at, record + CMB_RECORD_HEADER, at->length - CMB_RECORD_HEADER, out_record);
     cmb_release(&store->alloc, record, at->length);
     return error;
 }
