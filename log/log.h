@@ -94,6 +94,7 @@ enum cmb_record_kind {
     CMB_RECORD_ROOT = 7,   /* the store's: roots of the ref tables; named by a superblock */
     CMB_RECORD_SEGMENTS = 8, /* the log's: mappings of stream or relocated segments */
     CMB_RECORD_TAG = 9,    /* the store's: an annotated tag's object */
+    CMB_RECORD_INTENTS = 10, /* the store's: edits of a branch that are not in its tree yet; replayed at recovery */
 };
 
 /* The image's parameters, fixed when it is made. The log only carries them. */
