@@ -128,11 +128,15 @@ int cmb_run_find(const cmb_tree *tree, const cmb_noderef *run, const uint8_t *ke
 int cmb_source_merge(const cmb_allocator *alloc, cmb_source **newest_first, size_t n, cmb_source **out_source);
 
 /* ---- views: a root with sorted edits over it (view.c). A transaction reads through one; a snapshot is one. ---- */
+struct cmb_intents; /* intents.h */
+/* A copy borrows what the view points to. */
 typedef struct cmb_view {
     const cmb_tree *tree;
     cmb_noderef root;
-    cmb_buffer *buffer;         /* newest; may be NULL */
-    const cmb_noderef *runs;    /* oldest first */
+    const struct cmb_intents *intents; /* oldest; may be NULL */
+    uint64_t intents_upto;             /* what of them is seen: the edits with seq <= this */
+    cmb_buffer *buffer;                /* newest; may be NULL */
+    const cmb_noderef *runs;           /* oldest first */
     size_t run_count;
 } cmb_view;
 int cmb_view_get(const cmb_view *view, const uint8_t *key, size_t key_size, cmb_pin *pin, cmb_found *out_found);
