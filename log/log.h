@@ -107,8 +107,8 @@ typedef struct cmb_image_params {
     uint64_t fixed_size;    /* bytes; 0: the image grows */
 } cmb_image_params;
 
-/* Called at open, oldest first, once per EDITS record after the checkpoint. Non-zero stops the open. */
-typedef int (*cmb_log_replay_fn)(void *ctx, uint64_t addr, const void *payload, uint32_t length);
+/* Called at open, in the log's order, once per EDITS and INTENTS record (`kind`) after the checkpoint. Non-zero stops the open. */
+typedef int (*cmb_log_replay_fn)(void *ctx, uint8_t kind, uint64_t addr, const void *payload, uint32_t length);
 
 typedef struct cmb_log_options {
     cmb_allocator alloc;
@@ -211,8 +211,16 @@ bool cmb_log_checkpoint_due(const cmb_log *log);
  * well: *out_seq). One at a time: CMB_EBUSY aborts nothing and keeps app open, and so does every other
  * failure but CMB_EUNKNOWN, after which app is gone. CMB_EBUSY from a log that is failed afterwards:
  * somebody else's superblock was found.
+ *
+ * What journal segments below the checkpoint hold is gone afterwards, except those in which one of the
+ * addresses pins[0..n_pins) lies: records that the new ROOT record refers to. They stay until a later
+ * checkpoint pins them no more.
  */
-int cmb_log_checkpoint(cmb_appender *app, uint64_t root_addr, uint32_t root_length, uint64_t *out_seq);
+int cmb_log_checkpoint(cmb_appender *app, uint64_t root_addr, uint32_t root_length, const uint64_t *pins, size_t n_pins,
+                       uint64_t *out_seq);
+/* Bytes of whole segments that ordinary units could still take: those that are free or already next, less the reserve.
+ * UINT64_MAX: the image grows. 0: none, or the log is read-only. */
+uint64_t cmb_log_room(cmb_log *log);
 
 /* ---- reading: any thread ---- */
 

@@ -184,7 +184,7 @@ static int note_records(walker *w, const uint8_t *frame, const cmb_frame_info *i
         int e = 0;
         if (cmb_record_kind_of(r) == CMB_RECORD_SEGMENTS)
             e = note_segments(w, r + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER, info->addr + at);
-        else if (cmb_record_kind_of(r) == CMB_RECORD_EDITS)
+        else if (cmb_record_kind_of(r) == CMB_RECORD_EDITS || cmb_record_kind_of(r) == CMB_RECORD_INTENTS)
             e = ops_add(w->log, &w->pending, &(op){OP_EDITS, 0, info->addr + at, length});
         if (e)
             return e;
@@ -503,8 +503,8 @@ static int replay(walker *w)
         if (!e)
             e = cmb_record_check(w->window, (uint32_t)o->used, o->logical);
         if (!e)
-            e = log->options.replay(log->options.ctx, o->logical, w->window + CMB_RECORD_HEADER,
-                                    (uint32_t)o->used - CMB_RECORD_HEADER);
+            e = log->options.replay(log->options.ctx, cmb_record_kind_of(w->window), o->logical,
+                                    w->window + CMB_RECORD_HEADER, (uint32_t)o->used - CMB_RECORD_HEADER);
         if (e)
             return e;
     }

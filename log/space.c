@@ -178,6 +178,18 @@ uint64_t cmb_space_reserve(const cmb_log *log)
     return n < 2 ? 2 : n > 8 ? 8 : n;
 }
 
+uint64_t cmb_log_room(cmb_log *log)
+{
+    if (!log->writable)
+        return 0;
+    if (!log->params.fixed_size)
+        return UINT64_MAX;
+    cmb_mutex_lock(&log->lock);
+    uint64_t n = cmb_space_load(log) ? 0 : log->space.free + log->n_next, reserve = cmb_space_reserve(log);
+    cmb_mutex_unlock(&log->lock);
+    return n > reserve ? (n - reserve) << log->shift : 0;
+}
+
 static int grow_to(cmb_log *log, uint64_t count)
 {
     cmb_space *space = &log->space;

@@ -115,7 +115,7 @@ int cmb_root_append(cmb_store *store, cmb_appender *app, uint64_t units, const c
 /* Pending edits (no key twice) as the payload of an EDITS record; the caller releases *out_size bytes. */
 int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **out_payload, uint32_t *out_size);
 /* cmb_log_replay_fn; ctx is the store. */
-int cmb_edits_replay(void *ctx, uint64_t addr, const void *payload, uint32_t length);
+int cmb_edits_replay(void *ctx, uint8_t kind, uint64_t addr, const void *payload, uint32_t length);
 
 /* ---- refs in memory (refs.c) ---- */
 

@@ -141,10 +141,12 @@ static int replay_one(cmb_store *store, uint64_t addr, const uint8_t **p, const 
     return 0;
 }
 
-int cmb_edits_replay(void *ctx, uint64_t addr, const void *payload, uint32_t length)
+int cmb_edits_replay(void *ctx, uint8_t kind, uint64_t addr, const void *payload, uint32_t length)
 {
     cmb_store *store = ctx;
     const uint8_t *p = payload, *end = p + length;
+    if (kind != CMB_RECORD_EDITS)
+        return cmb_fail(CMB_EVERSION, "record at %llu: of kind %u", (unsigned long long)addr, kind);
     if (!length || *p != VERSION)
         return cmb_fail(length && *p > VERSION ? CMB_EVERSION : CMB_ECORRUPT, "edits record at %llu: version %u",
                         (unsigned long long)addr, length ? *p : 0);

@@ -153,7 +153,7 @@ static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
 /* Makes the checkpoint of a fold whose ROOT record ends `app`, which is gone afterwards. */
 static int end_in_checkpoint(cmb_appender *app, const fold *f, uint64_t *out_seq)
 {
-    int error = cmb_log_checkpoint(app, f->addr, f->length, out_seq);
+    int error = cmb_log_checkpoint(app, f->addr, f->length, /* pins= */ NULL, 0, out_seq);
     if (error && error != CMB_EUNKNOWN)
         cmb_append_abort(app);
     return error;

@@ -81,7 +81,7 @@ static inline void bed_commit(bed *b)
     if (b->epoch_start || cmb_log_checkpoint_due(b->log)) {
         uint64_t addr;
         OK(cmb_append_record(b->app, CMB_RECORD_ROOT, "root", 4, &addr));
-        OK(cmb_log_checkpoint(b->app, addr, CMB_RECORD_HEADER + 4, &seq));
+        OK(cmb_log_checkpoint(b->app, addr, CMB_RECORD_HEADER + 4, NULL, 0, &seq));
     } else {
         OK(cmb_log_publish(b->app, "edit", 4, &seq));
         OK(cmb_log_sync(b->log, seq));

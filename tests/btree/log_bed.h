@@ -53,7 +53,7 @@ static inline uint64_t ground_publish(ground *g)
     uint64_t seq, addr;
     if (g->epoch_start || cmb_log_checkpoint_due(g->log)) {
         OK(cmb_append_record(g->app, CMB_RECORD_ROOT, "root", 4, &addr));
-        OK(cmb_log_checkpoint(g->app, addr, CMB_RECORD_HEADER + 4, &seq));
+        OK(cmb_log_checkpoint(g->app, addr, CMB_RECORD_HEADER + 4, NULL, 0, &seq));
     } else {
         OK(cmb_log_publish(g->app, "edit", 4, &seq));
     }

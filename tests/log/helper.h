@@ -88,9 +88,10 @@ typedef struct th_edits {
     size_t n;
 } th_edits;
 
-static inline int th_replay(void *ctx, uint64_t addr, const void *payload, uint32_t length)
+static inline int th_replay(void *ctx, uint8_t kind, uint64_t addr, const void *payload, uint32_t length)
 {
     th_edits *edits = ctx;
+    (void)kind;
     (void)addr;
     if (edits && length >= 8 && edits->n < CMB_COUNTOF(edits->values))
         edits->values[edits->n++] = cmb_get64(payload);
@@ -144,7 +145,7 @@ static inline int th_checkpoint(cmb_appender *app, uint64_t value, uint64_t *out
     uint8_t payload[8];
     cmb_put64(payload, value);
     int e = cmb_append_record(app, CMB_RECORD_ROOT, payload, 8, &addr);
-    return e ? e : cmb_log_checkpoint(app, addr, 8 + CMB_RECORD_HEADER, out_seq);
+    return e ? e : cmb_log_checkpoint(app, addr, 8 + CMB_RECORD_HEADER, NULL, 0, out_seq);
 }
 
 static inline uint64_t th_root(cmb_log *log)

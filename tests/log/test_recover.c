@@ -148,9 +148,10 @@ static void a_reader_finds_damage_beside_a_writer(void **state)
     cmb_device_close(dev);
 }
 
-static int refuse_third(void *ctx, uint64_t addr, const void *payload, uint32_t length)
+static int refuse_third(void *ctx, uint8_t kind, uint64_t addr, const void *payload, uint32_t length)
 {
     unsigned *calls = ctx;
+    (void)kind;
     (void)addr;
     (void)payload;
     (void)length;
