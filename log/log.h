@@ -173,7 +173,7 @@ int cmb_append_record(cmb_appender *app, uint8_t kind, const void *payload, uint
  * returns 0. On failure the unit is still open and has to be aborted.
  */
 int cmb_log_publish(cmb_appender *app, const void *edits, uint32_t length, uint64_t *out_seq);
-/* Forgets what this unit appended (head: truncated in memory; stream: segments given back). app is gone. */
+/* Forgets what this unit appended (head: truncated in memory; stream: segments given back; scratch: freed). app is gone. */
 void cmb_append_abort(cmb_appender *app);
 
 /* A stream: segments of its own, no lock; many may be open. Written in frames as it fills. */
@@ -186,6 +186,15 @@ int cmb_stream_finish(cmb_appender *stream);
 /* Makes a finished stream part of a head unit (taken by cmb_log_begin AFTER the stream was opened);
  * the head moves to a segment above the stream's. On success the stream is gone; it is lost with the unit if that aborts. */
 int cmb_append_adopt(cmb_appender *head, cmb_appender *stream);
+
+/*
+ * An appender whose records live in memory only, at addresses of their own above every real one; they read back
+ * through this handle, also a read-only one, by cmb_log_read alone (never located nor peeked at), until the appender is aborted,
+ * which is how it ends, or the log closed. For trees that a reader needs and cannot write: cmb_append works on it, and
+ * there is nothing to finish or to publish. Memory: the log's allocator. One thread appends, any thread reads.
+ */
+int cmb_log_scratch(cmb_log *log, cmb_appender **out_app);
+#define CMB_SCRATCH_BASE (UINT64_C(1) << 62) /* every address of a record that is written, or could be, is lower */
 
 /* Bytes appended so far. */
 uint64_t cmb_append_bytes(const cmb_appender *app);
@@ -290,6 +299,19 @@ typedef struct cmb_scan_event {
     int error; /* CMB_ECORRUPT: this frame or record is damaged; detail text set */
 } cmb_scan_event;
 int cmb_log_scan(cmb_log *log, uint64_t segment, int (*fn)(void *ctx, const cmb_scan_event *event), void *ctx);
+/*
+ * The same again and again, or piece by piece: one buffer and one queue for all. Belongs to one thread. flags: CMB_IO_… of its
+ * reads; what the device cannot do is left out. What was moved while it was looked at is left out as well, and no damage.
+ */
+typedef struct cmb_scanner cmb_scanner;
+int cmb_scanner_open(cmb_log *log, uint32_t flags, cmb_scanner **out_scanner);
+void cmb_scanner_close(cmb_scanner *scanner); /* NULL allowed */
+/* From the frame or run at, or after, address `from` to the segment's end, or until `bytes` (0: no limit) have been looked at.
+ * *out_next: where to go on; the next segment's start when this one is done. CMB_ENOTFOUND: it is not mapped. */
+int cmb_scanner_run(cmb_scanner *scanner, uint64_t from, uint64_t bytes, int (*fn)(void *ctx, const cmb_scan_event *event), void *ctx,
+                    uint64_t *out_next);
+/* A log opened for reading: has the writer gone on so far that what this log maps may be used anew? Reads the superblocks. */
+bool cmb_log_is_stale(cmb_log *log);
 
 /* Superblock slots, for inspect: fills out_text with lines of `name: value`; tolerant of damage. Needs no open log. */
 int cmb_log_describe_super(cmb_device *dev, const cmb_allocator *alloc, unsigned slot, char *out_text, size_t size, bool *out_valid);
