@@ -127,6 +127,10 @@ void cmb_node_place(void *record, uint64_t addr);
  */
 int cmb_node_verify(cmb_hash_kind hash, const void *record, const cmb_noderef *ref);
 
+/* Does the record of a node begin here, by its sizes and its own check? That says nothing of its body, whose name its parent holds.
+ * `limit`: bytes readable, aligned to 8. The log's cmb_node_plausible_fn. */
+bool cmb_node_plausible(const void *record, uint32_t limit, uint64_t addr);
+
 /* ---- searching and reading ---- */
 
 /* Entry i of an offset array, of n + 1 for n parts. */

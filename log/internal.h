@@ -297,6 +297,8 @@ struct cmb_log {
     cmb_super super;      /* the newest durable one; under `lock` */
     unsigned bad_copies;
     bool writable, durable;
+    const cmb_image_params *rescue; /* not NULL: opened by cmb_log_open_rescue; during the open only */
+    bool rescued, rescue_super;     /* so it was; a superblock was read */
     unsigned shift;
     uint64_t size;        /* of a segment */
 

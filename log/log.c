@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* log.c: making, opening and closing an image's log. */
-#include "log/internal.h"
+#include "log/rescue_private.h"
 
 #define FIXED_MIN (16u << 20)
 
@@ -244,7 +244,7 @@ static int resources_take(cmb_log *log)
 static int attempt(cmb_log *log)
 {
     cmb_super_slots slots;
-    int e = cmb_super_load(log->dev, log->mq, &log->alloc, &slots);
+    int e = log->rescued ? cmb_rescue_super(log, log->mq, &slots) : cmb_super_load(log->dev, log->mq, &log->alloc, &slots);
     if (e)
         return e;
     log->super = slots.best;
@@ -267,7 +267,7 @@ static int attempt(cmb_log *log)
     log->space.fresh = slots.best.fresh;
     e = cmb_runs_init(log);
     if (!e)
-        e = cmb_recover(log, log->mq);
+        e = log->rescued ? cmb_rescue_map(log, log->mq) : cmb_recover(log, log->mq);
     if (!e && log->writable) {
         log->open = cmb_zalloc(&log->alloc, sizeof *log->open);
         if (!log->open)
@@ -284,7 +284,7 @@ static int open_log(cmb_log *log)
     int e = resources_take(log);
     if (e)
         return e;
-    unsigned tries = log->writable ? 1 : READER_ATTEMPTS;
+    unsigned tries = log->writable || log->rescued ? 1 : READER_ATTEMPTS;
     do {
         state_free(log);
         e = attempt(log);
@@ -292,7 +292,7 @@ static int open_log(cmb_log *log)
     return e;
 }
 
-int cmb_log_open(cmb_device *dev, const cmb_log_options *options, cmb_log **out_log)
+static int open_any(cmb_device *dev, const cmb_log_options *options, const cmb_image_params *rescue, cmb_log **out_log)
 {
     cmb_allocator alloc = cmb_allocator_or_default(&options->alloc);
     cmb_log *log = cmb_zalloc(&alloc, sizeof *log);
@@ -302,7 +302,9 @@ int cmb_log_open(cmb_device *dev, const cmb_log_options *options, cmb_log **out_
     log->env = cmb_env_or_default(&options->env);
     log->dev = dev;
     log->options = *options;
-    log->writable = options->writable;
+    log->writable = options->writable && !rescue;
+    log->rescue = rescue;
+    log->rescued = rescue != NULL;
     cmb_device_caps(dev, &log->caps);
     log->durable = log->caps.flags & CMB_CAP_FLUSH;
     int e = locks_init(log);
@@ -317,8 +319,19 @@ int cmb_log_open(cmb_device *dev, const cmb_log_options *options, cmb_log **out_
         log_free(log);
         return e;
     }
+    log->rescue = NULL;
     *out_log = log;
     return 0;
+}
+
+int cmb_log_open(cmb_device *dev, const cmb_log_options *options, cmb_log **out_log)
+{
+    return open_any(dev, options, /* rescue= */ NULL, out_log);
+}
+
+int cmb_log_open_rescue(cmb_device *dev, const cmb_log_options *options, const cmb_image_params *params, cmb_log **out_log)
+{
+    return open_any(dev, options, params, out_log);
 }
 
 int cmb_log_close(cmb_log *log)
