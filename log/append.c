@@ -263,6 +263,8 @@ int cmb_append(cmb_appender *app, uint32_t length, uint64_t *out_addr, void **ou
 {
     if (length < CMB_RECORD_HEADER || length > CMB_RECORD_MAX)
         return cmb_fail(CMB_ETOOBIG, "a record of %u bytes", (unsigned)length);
+    if (app->scratch)
+        return cmb_scratch_append(app, length, out_addr, out_buf);
     return app->stream ? cmb_stream_append(app, length, out_addr, out_buf) : head_append(app, length, out_addr, out_buf);
 }
 
@@ -571,8 +573,11 @@ static void truncate_frames(cmb_appender *app)
 void cmb_append_abort(cmb_appender *app)
 {
     cmb_log *log = app->log;
-    if (app->stream) {
-        cmb_stream_drop(app);
+    if (app->stream || app->scratch) {
+        if (app->stream)
+            cmb_stream_drop(app);
+        else
+            cmb_scratch_drop(app);
         return;
     }
     cmb_mutex_lock(&log->lock);

@@ -8,7 +8,7 @@
  *                waited for by the unit's owner, never the other way round
  *   lock         everything below; short, except that pages may be read under it
  *   table_lock   loading of pages and growth of the two radix trees
- *   map_lock, pool_lock, run shards: leaves
+ *   map_lock, pool_lock, scratch_lock, run shards: leaves
  *
  * Readers take none of them for data that is written: a radix page, once loaded, stays until close,
  * and a segment's word and its written mark are atomics.
@@ -258,9 +258,16 @@ typedef struct cmb_move { uint64_t segment, physical; } cmb_move;
 
 typedef struct cmb_stream_segment { uint64_t segment, physical; uint32_t end; } cmb_stream_segment;
 
+/* Memory of a scratch; `fill` and what leads to the pieces change under `scratch_lock`. */
+typedef struct cmb_piece {
+    uint64_t addr;
+    uint8_t *buf;
+    uint32_t fill, size;
+} cmb_piece;
+
 struct cmb_appender {
     cmb_log *log;
-    bool stream;
+    bool stream, scratch; /* neither: a head unit */
     bool urgent; /* may use the reserve */
     bool own;    /* the log's own records may use a segment's last block */
     uint64_t bytes;
@@ -285,6 +292,9 @@ struct cmb_appender {
     size_t n_segments, segments_capacity;
     bool finished;
     int error; /* a write failed: nothing but abort */
+    /* a scratch, linked by `next` as well */
+    cmb_piece *pieces; /* by rising address */
+    size_t n_pieces, pieces_capacity;
 };
 
 struct cmb_log {
@@ -352,6 +362,10 @@ struct cmb_log {
     atomic_bool map_failed;
     _Atomic(const uint8_t *) regions[CMB_MAP_REGIONS];
 
+    cmb_mutex scratch_lock;
+    cmb_appender *scratches;
+    uint64_t scratch_used; /* addresses given out from CMB_SCRATCH_BASE on */
+
     cmb_mutex pool_lock;
     cmb_queue *pool[CMB_POOL_QUEUES];
     unsigned n_pool;
@@ -401,6 +415,11 @@ void cmb_stream_drop(cmb_appender *stream); /* abort: segments given back, freed
 void cmb_stream_free(cmb_appender *stream); /* the appender itself */
 /* A record that is not written yet. Under `lock`. */
 bool cmb_stream_read_queued(const cmb_appender *stream, uint64_t addr, uint32_t length, void *out_buf);
+
+/* scratch.c */
+int cmb_scratch_append(cmb_appender *app, uint32_t length, uint64_t *out_addr, void **out_buf);
+bool cmb_scratch_read(cmb_log *log, uint64_t addr, uint32_t length, void *out_buf); /* false: no such record */
+void cmb_scratch_drop(cmb_appender *app);
 
 /* checkpoint.c */
 /* Is the newest superblock on the device still ours? CMB_EBUSY, and latched, if not. */

@@ -140,7 +140,7 @@ int cmb_log_probe(cmb_device *dev, const cmb_allocator *alloc, cmb_image_params 
 
 static int locks_init(cmb_log *log)
 {
-    cmb_mutex *const mutexes[] = {&log->lock, &log->table_lock, &log->map_lock, &log->pool_lock};
+    cmb_mutex *const mutexes[] = {&log->lock, &log->table_lock, &log->map_lock, &log->pool_lock, &log->scratch_lock};
     size_t i = 0;
     int e = 0;
     for (; i < CMB_COUNTOF(mutexes) && !e; i++)
@@ -160,6 +160,7 @@ static int locks_init(cmb_log *log)
 static void locks_destroy(cmb_log *log)
 {
     cmb_cond_destroy(&log->changed);
+    cmb_mutex_destroy(&log->scratch_lock);
     cmb_mutex_destroy(&log->pool_lock);
     cmb_mutex_destroy(&log->map_lock);
     cmb_mutex_destroy(&log->table_lock);
@@ -202,6 +203,8 @@ static void log_free(cmb_log *log)
 {
     cmb_allocator alloc = log->alloc;
     state_free(log);
+    while (log->scratches)
+        cmb_scratch_drop(log->scratches);
     while (log->n_pool)
         cmb_queue_close(log->pool[--log->n_pool]);
     cmb_queue_close(log->wq);

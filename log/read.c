@@ -134,6 +134,8 @@ static bool read_queued(cmb_log *log, uint64_t addr, uint32_t length, void *out_
 int cmb_log_read(cmb_log *log, cmb_queue *queue, uint64_t addr, uint32_t length, void *out_buf)
 {
     uint64_t number = addr >> log->shift, offset = 0;
+    if (addr >= CMB_SCRATCH_BASE)
+        return cmb_scratch_read(log, addr, length, out_buf) ? 0 : no_such(log, addr, length);
     if ((addr & (log->size - 1)) + length > log->size || length == 0)
         return no_such(log, addr, length);
     for (;;) {
@@ -168,7 +170,8 @@ int cmb_log_read(cmb_log *log, cmb_queue *queue, uint64_t addr, uint32_t length,
 bool cmb_log_locate(cmb_log *log, uint64_t addr, uint32_t length, uint64_t *out_offset)
 {
     cmb_segment *s;
-    if ((addr & (log->size - 1)) + length > log->size || cmb_table_find(log, addr >> log->shift, &s) || !s)
+    if (addr >= CMB_SCRATCH_BASE || (addr & (log->size - 1)) + length > log->size
+        || cmb_table_find(log, addr >> log->shift, &s) || !s)
         return false;
     uint64_t word = atomic_load_explicit(&s->word, memory_order_acquire), offset;
     bool written;

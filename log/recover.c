@@ -85,6 +85,10 @@ static int window_get(walker *w, uint64_t offset, uint64_t length, uint64_t limi
             n = limit - offset;
         w->valid = 0;
         int e = cmb_io_read(w->queue, offset, w->window, n, w->flags);
+        if (e == CMB_EIO) { /* a bad block that was only read ahead hides none before it; and one failure is not for ever */
+            n = length;
+            e = cmb_io_read(w->queue, offset, w->window, n, w->flags);
+        }
         if (e)
             return e;
         w->at = offset;
@@ -158,7 +162,7 @@ static int note_segments(walker *w, const uint8_t *payload, uint32_t length, uin
     for (uint32_t i = 0; i < n && !e; i++, p += CMB_SEGMENTS_ENTRY) {
         op item = {p[12], cmb_get32(p + 8), cmb_get64(p), cmb_get64(p + 16)};
         if (item.kind > CMB_SEGMENT_RETIRE || item.kind == CMB_SEG_PLAIN || item.kind == CMB_SEG_META
-            || item.used > w->log->size || (item.kind == CMB_SEG_COMPACTED && item.used % CMB_BLOCK) || item.logical > UINT64_MAX >> (w->log->shift + 1))
+            || item.used > w->log->size || (item.kind == CMB_SEG_COMPACTED && item.used % CMB_BLOCK) || item.logical >= CMB_SCRATCH_BASE >> w->log->shift)
             return cmb_fail(CMB_ECORRUPT, "%s: segments record at %llu: entry %u", w->log->dev->name,
                             (unsigned long long)addr, (unsigned)i);
         e = item.kind == CMB_SEGMENT_NEXT ? cmb_space_follow(w->log, item.physical) : 0;

@@ -135,7 +135,7 @@ static const char *insane_field(const cmb_super *s)
         return "metadata segment";
     if (s->meta_next > (UINT64_C(1) << shift) / CMB_BLOCK)
         return "metadata page";
-    if (s->pos.segment == 0 || s->pos.segment >= s->next_logical || s->next_logical > UINT64_MAX >> (shift + 1))
+    if (s->pos.segment == 0 || s->pos.segment >= s->next_logical || s->next_logical > CMB_SCRATCH_BASE >> shift)
         return "position's segment";
     if (s->pos.offset > UINT64_C(1) << shift || s->pos.offset % CMB_BLOCK)
         return "position's offset";
