@@ -179,12 +179,13 @@ int cmb_head_move(cmb_appender *app)
         return e;
     uint32_t end = cmb_head_end(log);
     cmb_table_at(log, log->head.segment)->end = end;
+    cmb_radix_dirty(&log->table, cmb_radix_peek(&log->table, log->head.segment)); /* maybe not the new segment's page */
     log->head_bytes += log->size - end;
     memmove(log->next, log->next + 1, --log->n_next * sizeof *log->next);
     assert(app->n_moves < CMB_NEXT_MAX);
     app->moves[app->n_moves++] = (cmb_move){log->next_logical, physical};
     cmb_space_live(log, physical);
-    cmb_table_set(log, log->next_logical, cmb_word(physical, CMB_SEG_PLAIN, 0), 0, 0);
+    cmb_table_set(log, log->next_logical, cmb_word(physical, CMB_SEG_JOURNAL, 0), 0, 0);
     log->head = (cmb_head){log->next_logical++, physical, 0};
     return 0;
 }
@@ -513,6 +514,7 @@ void cmb_head_publish(cmb_appender *app, uint64_t *out_seq)
 {
     cmb_log *log = app->log;
     assert(log->busy && log->open->last);
+    cmb_unit_note(app);
     publish_streams(app);
     log->open->published = true;
     *out_seq = log->open->seq;
@@ -540,6 +542,11 @@ int cmb_log_publish(cmb_appender *app, const void *edits, uint32_t length, uint6
     if (e)
         return e;
     cmb_mutex_lock(&log->lock);
+    e = cmb_batch_spare(log);
+    if (e) {
+        cmb_mutex_unlock(&log->lock);
+        return e;
+    }
     cmb_head_publish(app, out_seq);
     if (log->cut_wanted && cmb_batch_cut(log) == 0)
         log->cut_wanted = false;
@@ -600,13 +607,21 @@ void cmb_append_abort(cmb_appender *app)
     }
 }
 
+int cmb_batch_spare(cmb_log *log)
+{
+    if (!log->spare_batch)
+        log->spare_batch = cmb_zalloc(&log->alloc, sizeof *log->spare_batch);
+    return log->spare_batch ? 0 : CMB_ENOMEM;
+}
+
 int cmb_batch_cut(cmb_log *log)
 {
     cmb_batch *batch = log->open;
     assert(batch->last && batch->published);
-    cmb_batch *next = log->spare_batch ? log->spare_batch : cmb_zalloc(&log->alloc, sizeof *next);
-    if (!next)
-        return CMB_ENOMEM;
+    int e = cmb_batch_spare(log);
+    if (e)
+        return e;
+    cmb_batch *next = log->spare_batch;
     log->spare_batch = NULL;
     next->seq = batch->seq + 1;
     uint32_t end = cmb_head_end(log), last = cmb_frame_blocks(atomic_load(&batch->last->fill));

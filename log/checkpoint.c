@@ -39,7 +39,9 @@ int cmb_check_foreign(cmb_log *log)
     if (!e && slots.best.generation == log->super.generation && slots.best.epoch == log->super.epoch
         && memcmp(slots.best.params.uuid, log->params.uuid, 16) == 0)
         return 0;
-    if (!e)
+    if (!e && slots.best.generation < log->super.generation) /* nobody writes an older one: both copies of ours are unreadable */
+        e = cmb_fail(CMB_EIO, "the superblocks of generation %llu cannot be read any more", (unsigned long long)log->super.generation);
+    else if (!e)
         e = cmb_fail(CMB_EBUSY, "another writer's superblock, generation %llu, epoch %016llx",
                      (unsigned long long)slots.best.generation, (unsigned long long)slots.best.epoch);
     cmb_log_latch(log, "checkpoint");
@@ -193,11 +195,9 @@ static int place_pages(cmb_log *log, snapshot *snap, bool rewrite)
 /* All that can fail. Under `lock`, the unit still open. */
 static int snapshot_ready(cmb_log *log, snapshot *snap, bool rewrite)
 {
-    if (!log->spare_batch)
-        log->spare_batch = cmb_zalloc(&log->alloc, sizeof *log->spare_batch);
-    if (!log->spare_batch)
-        return CMB_ENOMEM;
-    int e = cmb_space_step_ready(log);
+    int e = cmb_batch_spare(log);
+    if (!e)
+        e = cmb_space_step_ready(log);
     if (e)
         return e;
     cmb_radix_dirty(&log->table, cmb_radix_peek(&log->table, log->head.segment));

@@ -66,6 +66,7 @@ typedef struct cmb_super {
     uint64_t meta_pages;   /* written since all were rewritten */
     uint64_t next_logical;
     cmb_position pos;
+    uint64_t journals;   /* no journal segment is mapped below */
     uint64_t root_addr;
     uint32_t root_length;
     uint32_t n_next;
@@ -318,6 +319,7 @@ struct cmb_log {
     bool cut_wanted;
     bool writing;
     bool checkpointing, relocating;
+    uint64_t relocating_first, relocating_last; /* logical segments */
     atomic_bool started;  /* the epoch's checkpoint is durable */
     bool epoch_begun;     /* `epoch` is this handle's */
     bool epoch_frame;     /* the next frame is the first of its epoch */
@@ -332,6 +334,7 @@ struct cmb_log {
     unsigned n_next;
     uint64_t head_bytes;     /* since the last checkpoint */
     uint64_t floor_segment;  /* recovery from the older generation starts there */
+    uint64_t journal_floor;  /* no journal segment is mapped below */
     cmb_batch *open;         /* being filled */
     cmb_batch *cut, *cut_last; /* whole, not written; oldest first */
     cmb_batch *flight;       /* being written */
@@ -371,7 +374,7 @@ struct cmb_log {
     unsigned n_pool;
     struct cmb_run_shard *shards;
 
-    _Atomic uint64_t bytes_written, bytes_prepared, bytes_metadata, flushes, batches, units;
+    _Atomic uint64_t bytes_written, bytes_prepared, bytes_metadata, flushes, batches, units, recycled;
     uint64_t recovered_batches, recovered_bytes;
     bool recovered_sealed;
     bool replayed; /* the owner was told of edits: they cannot be told anew */
@@ -388,8 +391,10 @@ void cmb_frame_release(cmb_log *log, cmb_frame *frame); /* under `lock` or with 
 /* Takes `length` zeroed bytes of a frame that has the room. */
 uint8_t *cmb_frame_take(cmb_frame *frame, uint32_t length, uint64_t *out_addr);
 void cmb_frame_seal(const cmb_log *log, cmb_frame *frame, uint64_t seq, uint64_t prev, uint64_t durable, uint64_t *out_check);
-/* Ends the open batch; it must hold a frame. Under `lock`, no unit open. */
+/* Ends the open batch; it must hold a frame. Under `lock`, no unit open. CMB_ENOMEM only without a spare. */
 int cmb_batch_cut(cmb_log *log);
+/* Sees to it that the next cut cannot fail: before anything is published, for what is published has to be written. Under `lock`. */
+int cmb_batch_spare(cmb_log *log);
 void cmb_head_publish(cmb_appender *app, uint64_t *out_seq); /* under `lock`; frees app */
 int cmb_epoch_begin(cmb_log *log); /* under `lock` */
 void cmb_unit_keep(cmb_appender *app); /* under `lock`: an abort goes back to here */
@@ -415,6 +420,31 @@ void cmb_stream_drop(cmb_appender *stream); /* abort: segments given back, freed
 void cmb_stream_free(cmb_appender *stream); /* the appender itself */
 /* A record that is not written yet. Under `lock`. */
 bool cmb_stream_read_queued(const cmb_appender *stream, uint64_t addr, uint32_t length, void *out_buf);
+
+/* journal.c */
+/* Is a record of this kind of use when a later checkpoint is durable? */
+static inline bool cmb_record_lasts(uint8_t kind)
+{
+    return kind != CMB_RECORD_EDITS && kind != CMB_RECORD_INTENTS && kind != CMB_RECORD_ROOT && kind != CMB_RECORD_SEGMENTS;
+}
+/* What the unit appended decides whether its segments are journals still. Before its frames are out of reach. Under `lock`. */
+void cmb_unit_note(const cmb_appender *app);
+void cmb_segment_lasts(cmb_log *log, uint64_t number); /* no journal any more; under `lock` */
+/* Those that a checkpoint drops. */
+typedef struct cmb_journals {
+    cmb_log *log;
+    const uint64_t *pins; /* addresses */
+    size_t n_pins;
+    uint64_t root_addr;
+    uint64_t *numbers;    /* logical segments */
+    size_t n, capacity;
+    uint64_t floor;       /* the lowest that stays */
+} cmb_journals;
+/* Finds them, and makes what dropping them changes ready: all that can fail. Then drops them. Both under one hold of `lock`,
+ * with room for n more retirements meanwhile. */
+int cmb_journals_ready(cmb_journals *list);
+void cmb_journals_drop(cmb_journals *list);
+void cmb_journals_free(cmb_journals *list);
 
 /* scratch.c */
 int cmb_scratch_append(cmb_appender *app, uint32_t length, uint64_t *out_addr, void **out_buf);

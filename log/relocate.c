@@ -359,7 +359,8 @@ static int may_move(cmb_log *log, uint64_t logical, bool *out_mapped)
     uint64_t word = s ? atomic_load_explicit(&s->word, memory_order_acquire) : 0;
     *out_mapped = word != 0;
     if (word && (!(word & CMB_WORD_CLOSED) || word & CMB_WORD_OPEN
-                 || (CMB_WORD_KIND(word) == CMB_SEG_PLAIN && logical >= log->floor_segment)))
+                 || ((CMB_WORD_KIND(word) == CMB_SEG_PLAIN || CMB_WORD_KIND(word) == CMB_SEG_JOURNAL)
+                     && logical >= log->floor_segment)))
         e = cmb_fail(CMB_EBUSY, "%s: logical segment %llu is being filled, or a recovery would walk through it",
                      log->dev->name, (unsigned long long)logical);
     cmb_mutex_unlock(&log->lock);
@@ -508,6 +509,8 @@ static int publish(mover *m, publication *p)
     e = append_entries(m, p, app);
     cmb_mutex_lock(&log->lock);
     if (!e)
+        e = cmb_batch_spare(log);
+    if (!e)
         e = cmb_space_room(log, p->n_retired);
     for (size_t i = 0; i < p->n_retired && !e; i++)
         e = cmb_space_touch(log, p->retired[i]);
@@ -591,8 +594,11 @@ int cmb_log_relocate(cmb_log *log, uint64_t first, uint64_t last, const cmb_exte
     cmb_mutex_lock(&log->lock);
     bool busy = log->relocating || !log->started;
     bool outside = first > last || last >= log->next_logical;
-    if (!busy && !outside)
+    if (!busy && !outside) {
         log->relocating = true;
+        log->relocating_first = first;
+        log->relocating_last = last;
+    }
     cmb_mutex_unlock(&log->lock);
     if (outside)
         return cmb_fail(CMB_EINVAL, "logical segments %llu to %llu", (unsigned long long)first,

@@ -153,7 +153,8 @@ void cmb_segments_settle(cmb_log *log, uint64_t first, uint64_t last)
     for (uint64_t s = first; s <= last && s < log->stable_segment; s++) {
         cmb_segment *segment = cmb_table_at(log, s);
         uint64_t word = segment ? atomic_load_explicit(&segment->word, memory_order_relaxed) : 0;
-        if (CMB_WORD_KIND(word) == CMB_SEG_PLAIN && !(word & CMB_WORD_CLOSED)
+        bool head = CMB_WORD_KIND(word) == CMB_SEG_PLAIN || CMB_WORD_KIND(word) == CMB_SEG_JOURNAL;
+        if (head && !(word & CMB_WORD_CLOSED)
             && atomic_load_explicit(&segment->written, memory_order_relaxed) == segment->end)
             atomic_store_explicit(&segment->word, word | CMB_WORD_CLOSED, memory_order_release);
     }
@@ -207,7 +208,12 @@ static int write_all(cmb_log *log, bool ahead, bool flush)
         frames_written(log, list->first, NULL);
         if (log->position_seq == list->seq)
             log->position_prev = list->end.prev;
-        cmb_release(&log->alloc, list, sizeof *list);
+        if (log->spare_batch) {
+            cmb_release(&log->alloc, list, sizeof *list);
+        } else {
+            *list = (cmb_batch){.next = NULL};
+            log->spare_batch = list;
+        }
         list = next;
     }
     log->flight = NULL;
@@ -231,6 +237,7 @@ int cmb_write_ahead(cmb_appender *app)
     cmb_mutex_lock(&log->lock);
     cmb_writer_take(log);
     int e = CMB_EUNKNOWN;
+    cmb_unit_note(app);
     if (!atomic_load_explicit(&log->failed, memory_order_relaxed))
         e = write_all(log, /* ahead= */ true, /* flush= */ false);
     if (!e)
