@@ -257,17 +257,28 @@ static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *know
     error = cmb_commit_load(w->store, at, &record);
     if (error)
         return tell(w, "commit-damaged", error, at->addr, w->label);
-    if (known && !cmb_name_equal(&known->name, &record->root.name)) {
-        error = cmb_fail(CMB_ECORRUPT, "%s says another content than its commit at %llu", w->label,
-                         (unsigned long long)at->addr);
-        error = tell(w, "ref-mismatch", error, at->addr, w->label);
-    }
-    if (!error && w->options->damage)
+    if (w->options->damage)
         error = check_generation(w, record);
     if (!error && (!known || known->addr != record->root.addr))
         error = mark_tree(w, &record->root);
     cmb_commit_free(&record->commit);
     return error;
+}
+
+/* What the ref says of its commit is what the commit says. One that cannot be read is told of where it is marked. */
+static int check_ref_commit(walk *w, const cmb_state *state)
+{
+    const cmb_noderef *said = &state->commit_root;
+    cmb_state commit;
+    int error = cmb_commit_state(w->store, &state->commit, &commit);
+    if (error)
+        return error == CMB_ENOMEM ? error : 0;
+    if (cmb_name_equal(&said->name, &commit.root.name) && said->count == commit.root.count && said->level == commit.root.level &&
+        state->generation == commit.generation)
+        return 0;
+    error = cmb_fail(CMB_ECORRUPT, "%s says another content or generation than its commit at %llu", w->label,
+                     (unsigned long long)state->commit.addr);
+    return tell(w, "ref-mismatch", error, state->commit.addr, w->label);
 }
 
 static int mark_tag_object(void *ctx, const cmb_tag_record *record)
@@ -306,6 +317,8 @@ static int mark_ref(void *ctx, const char *name, const cmb_state *state)
         error = mark_tree(w, &state->commit_root);
         if (!error)
             error = mark_commit(w, &state->commit, &state->commit_root);
+        if (!error && w->options->damage)
+            error = check_ref_commit(w, state);
     }
     if (!error && state->working) {
         snprintf(w->label, sizeof(w->label), "%s (working state)", name);
