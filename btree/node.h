@@ -126,6 +126,9 @@ void cmb_node_place(void *record, uint64_t addr);
  * expected and found hash. After this, cmb_node_open needs no checks. `record` must be aligned to 8.
  */
 int cmb_node_verify(cmb_hash_kind hash, const void *record, const cmb_noderef *ref);
+/* The same of a record of `length` bytes that no reference is at hand for: *out_ref is the one that would name it (cut: false). */
+int cmb_node_verify_alone(cmb_hash_kind hash, const void *record, uint32_t length, uint64_t addr, cmb_noderef *out_ref,
+                          cmb_node *out_node);
 
 /* Does the record of a node begin here, by its sizes and its own check? That says nothing of its body, whose name its parent holds.
  * `limit`: bytes readable, aligned to 8. The log's cmb_node_plausible_fn. */

@@ -40,22 +40,26 @@ static int check_header(const check *c)
     return 0;
 }
 
-static int check_hashes(const check *c, cmb_hash_kind hash)
+/* The check of its places; *out_name: of its body. */
+static int check_hashes(const check *c, cmb_hash_kind hash, cmb_name *out_name)
 {
     uint64_t found = cmb_node_check(c->record, c->ref->addr), stored = cmb_record_stored_check(c->record);
     if (found != stored)
         return cmb_fail(CMB_ECORRUPT, "node at %llu: its places have check %016llx, %016llx was expected",
                         (unsigned long long)c->ref->addr, (unsigned long long)found, (unsigned long long)stored);
-    cmb_name name;
-    cmb_hash_name(hash, c->record + 16, cmb_get32(c->record + 16), &name);
-    if (!cmb_name_equal(&name, &c->ref->name)) {
-        char found_hex[2 * CMB_NAME_MAX + 1], expected_hex[2 * CMB_NAME_MAX + 1];
-        cmb_name_hex(&name, found_hex);
-        cmb_name_hex(&c->ref->name, expected_hex);
-        return cmb_fail(CMB_ECORRUPT, "node at %llu: its content is %s, %s was expected", (unsigned long long)c->ref->addr,
-                        found_hex, expected_hex);
-    }
+    cmb_hash_name(hash, c->record + 16, cmb_get32(c->record + 16), out_name);
     return 0;
+}
+
+static int check_name(const check *c, const cmb_name *name)
+{
+    if (CMB_LIKELY(cmb_name_equal(name, &c->ref->name)))
+        return 0;
+    char found_hex[2 * CMB_NAME_MAX + 1], expected_hex[2 * CMB_NAME_MAX + 1];
+    cmb_name_hex(name, found_hex);
+    cmb_name_hex(&c->ref->name, expected_hex);
+    return cmb_fail(CMB_ECORRUPT, "node at %llu: its content is %s, %s was expected", (unsigned long long)c->ref->addr,
+                    found_hex, expected_hex);
 }
 
 /* The fields of the header against the reference and against each other. */
@@ -149,7 +153,8 @@ static int check_key_sizes(const check *c)
 {
     const cmb_node *n = &c->node;
     bool some_short = false;
-    for (uint32_t i = 0; i < n->count; i++) {
+    uint32_t each = n->head_sizes || n->key_offsets ? n->count : n->count ? 1 : 0; /* all alike: one says it */
+    for (uint32_t i = 0; i < each; i++) {
         uint32_t head_size = cmb_node_head_size(n, i), rest_size = cmb_node_rest_size(n, i);
         uint32_t size = n->prefix_size + head_size + rest_size;
         if (head_size > 8 || (head_size < 8 && rest_size) || size < CMB_KEY_MIN || size > CMB_KEY_MAX)
@@ -161,11 +166,20 @@ static int check_key_sizes(const check *c)
     return some_short == (n->head_sizes != NULL) ? 0 : damaged(c, "head sizes without need");
 }
 
+/* Do the heads alone put the keys in order? In straight code: it is so in most nodes. */
+static bool heads_ascend(const cmb_node *n)
+{
+    unsigned wrong = 0;
+    for (uint32_t i = 1; i < n->count; i++)
+        wrong |= cmb_node_head(n, i - 1) >= cmb_node_head(n, i);
+    return !wrong;
+}
+
 /* Strictly ascending, and the prefix as long as can be. */
 static int check_key_order(const check *c)
 {
     const cmb_node *n = &c->node;
-    for (uint32_t i = 1; i < n->count; i++) {
+    for (uint32_t i = heads_ascend(n) ? n->count : 1; i < n->count; i++) {
         uint64_t a = cmb_node_head(n, i - 1), b = cmb_node_head(n, i);
         cmb_suffix suffix = {b, cmb_node_head_size(n, i), cmb_node_rest_size(n, i), cmb_node_rest(n, i)};
         if (a > b || (a == b && cmb_node_compare_tied(n, i - 1, &suffix) >= 0))
@@ -274,24 +288,39 @@ static int check_places(const check *c)
     return 0;
 }
 
+/* All but the hashes. */
+static int check_structure(check *c, cmb_hash_kind hash)
+{
+    if (check_fields(c) || check_layout(c, hash) || check_key_sizes(c) || check_key_order(c))
+        return CMB_ECORRUPT;
+    if (c->node.level == 0)
+        return check_out_of_line(c);
+    return check_counts(c) ? CMB_ECORRUPT : check_places(c);
+}
+
 int cmb_node_verify(cmb_hash_kind hash, const void *record, const cmb_noderef *ref)
 {
     check c = {.record = record, .ref = ref};
-    if (check_header(&c) || check_hashes(&c, hash) || check_fields(&c) || check_layout(&c, hash) || check_key_sizes(&c) ||
-        check_key_order(&c))
+    cmb_name name;
+    if (check_header(&c) || check_hashes(&c, hash, &name) || check_name(&c, &name))
         return CMB_ECORRUPT;
-    if (c.node.level == 0)
-        return check_out_of_line(&c);
-    return check_counts(&c) ? CMB_ECORRUPT : check_places(&c);
+    return check_structure(&c, hash);
 }
 
-bool cmb_node_plausible(const void *record, uint32_t limit, uint64_t addr)
+int cmb_node_verify_alone(cmb_hash_kind hash, const void *record, uint32_t length, uint64_t addr, cmb_noderef *out_ref,
+                          cmb_node *out_node)
 {
     const uint8_t *r = record;
-    uint32_t length = limit < CMB_NODE_HEADER + 8 ? 0 : cmb_get32(r), body = length ? cmb_get32(r + 16) : 0;
-    unsigned kind = length ? r[4] : 0;
-    if (length < CMB_NODE_HEADER + 8 || length > limit || length > CMB_RECORD_MAX || length % 16 || body < CMB_NODE_HEADER - 16 || body > length - 16)
-        return false;
-    return kind == (r[22] ? CMB_RECORD_NODE : CMB_RECORD_LEAF) && r[22] <= CMB_LEVEL_MAX
-           && cmb_node_check(record, addr) == cmb_record_stored_check(record);
+    cmb_noderef ref = {.addr = addr, .length = length};
+    check c = {.record = record, .ref = &ref};
+    if (length < CMB_NODE_HEADER)
+        return damaged(&c, "shorter than a node's header");
+    ref.level = r[22];
+    ref.count = cmb_get64(r + 24);
+    ref.out_of_line = r[23] & CMB_NODE_OUT_OF_LINE;
+    if (check_header(&c) || check_hashes(&c, hash, &ref.name) || check_structure(&c, hash))
+        return CMB_ECORRUPT;
+    *out_ref = ref;
+    *out_node = c.node;
+    return 0;
 }
