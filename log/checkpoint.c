@@ -2,7 +2,8 @@
 /*
  * checkpoint.c: makes the end of a head unit the place where recovery starts.
  *
- *   under `lock`   the unit is published and cut, the changed pages are encoded as of that moment
+ *   under `lock`   the unit is published and cut, journal segments below it are dropped, the changed pages
+ *                  are encoded as of that moment
  *   then, without  the batch is written and flushed; the pages are written and flushed; the older
  *                  generation's superblocks are overwritten and flushed
  *   under `lock`   what left quarantine is free, the new superblock is the newest
@@ -19,6 +20,7 @@ typedef struct snapshot {
     uint64_t *addresses;
     uint8_t *pages;
     size_t n, capacity;
+    cmb_journals journals;
 } snapshot;
 
 bool cmb_log_checkpoint_due(const cmb_log *log)
@@ -100,7 +102,7 @@ static uint8_t *table_marks(cmb_log *log)
 }
 
 /* Retires the metadata segments: whatever is live and mapped by nobody. All pages are loaded and dirty. */
-static int retire_metadata(cmb_log *log)
+static int retire_metadata(cmb_log *log, size_t n_journals)
 {
     uint8_t *named = table_marks(log);
     if (!named)
@@ -108,7 +110,7 @@ static int retire_metadata(cmb_log *log)
     size_t n = 0;
     for (uint64_t p = cmb_first_physical(log->shift); p < log->space.count; p++)
         n += cmb_space_state(log, p) == CMB_SEG_LIVE && !named[p];
-    int e = cmb_space_room(log, n);
+    int e = cmb_space_room(log, n + n_journals);
     for (uint64_t p = cmb_first_physical(log->shift); p < log->space.count && !e; p++) {
         if (cmb_space_state(log, p) == CMB_SEG_LIVE && !named[p])
             cmb_space_retire(log, p);
@@ -137,6 +139,7 @@ static void snapshot_free(cmb_log *log, snapshot *snap)
 {
     cmb_release(&log->alloc, snap->addresses, snap->capacity * sizeof *snap->addresses);
     cmb_io_buffer_release(&log->alloc, snap->pages, snap->capacity * CMB_BLOCK);
+    cmb_journals_free(&snap->journals);
 }
 
 #define META_SEGMENTS_MAX 64u
@@ -165,7 +168,7 @@ static int place_pages(cmb_log *log, snapshot *snap, bool rewrite)
     if (!e)
         e = snapshot_reserve(log, snap, n);
     if (!e && rewrite)
-        e = retire_metadata(log);
+        e = retire_metadata(log, snap->journals.n);
     if (e) {
         while (n_taken)
             cmb_space_give(log, taken[--n_taken]);
@@ -198,6 +201,8 @@ static int snapshot_ready(cmb_log *log, snapshot *snap, bool rewrite)
     int e = cmb_batch_spare(log);
     if (!e)
         e = cmb_space_step_ready(log);
+    if (!e)
+        e = cmb_journals_ready(&snap->journals);
     if (e)
         return e;
     cmb_radix_dirty(&log->table, cmb_radix_peek(&log->table, log->head.segment));
@@ -216,6 +221,7 @@ static void snapshot_take(cmb_log *log, snapshot *snap, uint64_t root_addr, uint
     s->generation++;
     s->epoch = log->epoch;
     s->durable_seq = snap->seq;
+    cmb_journals_drop(&snap->journals);
     cmb_space_step(log);
     size_t n = cmb_radix_encode(&log->table, s->generation, snap->addresses, snap->pages);
     n += cmb_radix_encode(&log->map, s->generation, snap->addresses + n, snap->pages + n * CMB_BLOCK);
@@ -229,6 +235,7 @@ static void snapshot_take(cmb_log *log, snapshot *snap, uint64_t root_addr, uint
     s->meta_pages = log->meta_pages;
     s->next_logical = log->next_logical;
     s->pos = log->cut_last->end;
+    s->journals = log->journal_floor;
     s->root_addr = root_addr;
     s->root_length = root_length;
     s->n_next = log->n_next;
@@ -330,9 +337,7 @@ int cmb_log_checkpoint(cmb_appender *app, uint64_t root_addr, uint32_t root_leng
                        uint64_t *out_seq)
 {
     cmb_log *log = app->log;
-    snapshot snap = {.n = 0};
-    (void)pins;
-    (void)n_pins;
+    snapshot snap = {.journals = {.log = log, .pins = pins, .n_pins = n_pins, .root_addr = root_addr}};
     int e = checkpoint_claim(log);
     if (e)
         return e;

@@ -68,7 +68,8 @@ enum {
     CMB_SUPER_AT_ROOT_LENGTH = 224,  /* u32 */
     CMB_SUPER_AT_NEXT_COUNT = 228,   /* u32 */
     CMB_SUPER_AT_NEXT = 232,         /* u32 each */
-    CMB_SUPER_AT_END = CMB_SUPER_AT_NEXT + 4 * CMB_NEXT_MAX,
+    CMB_SUPER_AT_JOURNALS = CMB_SUPER_AT_NEXT + 4 * CMB_NEXT_MAX, /* no journal segment below; 0: the position's segment */
+    CMB_SUPER_AT_END = CMB_SUPER_AT_JOURNALS + 8,
 };
 _Static_assert(CMB_SUPER_AT_END <= CMB_SUPER_SIZE, "a superblock means at most 512 bytes");
 
@@ -132,7 +133,7 @@ enum {
 #define CMB_SEGMENTS_HEADER 24u
 #define CMB_SEGMENTS_ENTRY 24u
 #define CMB_SEGMENTS_CHECKPOINT 1u /* flag: a checkpoint's unit ends here; root counts, EDITS before it do not */
-enum { /* entry kinds besides those of cmb_segment_kind */
+enum { /* entry kinds besides NONE, COMPACTED and STREAM of cmb_segment_kind */
     CMB_SEGMENT_NEXT = 5,   /* `physical` is appended to next[] */
     CMB_SEGMENT_RETIRE = 6, /* `physical` goes into quarantine */
 };

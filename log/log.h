@@ -28,6 +28,7 @@
  *             segment}, its sequence number, the check of the frame before it
  *   next[16]: physical segments that the head will use, in order (0: none)
  *   root: {address, length} of the store's ROOT record, 0 in a new image
+ *   journals: no journal segment is mapped below this logical one
  *
  * ---- a frame (<= 1 MiB + 8 KiB, starts on a 4 KiB block, never straddles a segment) ----
  *   128-byte header: magic, flags (FIRST, LAST of its batch; STREAM; SEAL), uuid, epoch, batch
@@ -43,7 +44,7 @@
  * ---- the table ----
  *   4 KiB pages {check, magic, level, own physical address, generation, index; 252 entries of 16
  *   bytes}. Inner entry: {page address, page check}; leaf entry: {u32 physical segment, u8 kind
- *   (plain, compacted, stream), u64 bytes used}. Pages are copied on write at checkpoints, appended
+ *   (plain, compacted, stream, journal), u64 bytes used}. Pages are copied on write at checkpoints, appended
  *   to a metadata segment; when metadata segments hold more than four times the live pages, all is
  *   rewritten into fresh ones and the old are quarantined. The state map (2 bits a physical segment:
  *   free, live, quarantine 1, quarantine 2) is kept in the same kind of pages under its own root.
@@ -53,6 +54,11 @@
  *   writes it with one sequential write, flushes once, and wakes all that waited. Segments ahead of
  *   the head are prepared (written with zeros on devices that grow, in steps), so that a commit's
  *   flush changes no file metadata.
+ *
+ * ---- journal segments ----
+ *   Head segments that hold only what the next checkpoint makes needless (EDITS, INTENTS, ROOT, SEGMENTS records) are
+ *   not left to the cleaner: a checkpoint drops those below it, and two checkpoints later they are
+ *   written anew (journal.c). So the logical space has holes.
  *
  * ---- failure ----
  *   A failed write or flush latches the log: the commits concerned get CMB_EUNKNOWN, everything
@@ -265,7 +271,7 @@ int cmb_record_check(const void *record, uint32_t limit, uint64_t addr);
 /* ---- looking inside, and the ground of cleaning ---- */
 
 typedef enum cmb_segment_state { CMB_SEG_FREE = 0, CMB_SEG_LIVE = 1, CMB_SEG_QUARANTINE1 = 2, CMB_SEG_QUARANTINE2 = 3 } cmb_segment_state;
-typedef enum cmb_segment_kind { CMB_SEG_NONE = 0, CMB_SEG_PLAIN = 1, CMB_SEG_COMPACTED = 2, CMB_SEG_STREAM = 3, CMB_SEG_META = 4 } cmb_segment_kind;
+typedef enum cmb_segment_kind { CMB_SEG_NONE = 0, CMB_SEG_PLAIN = 1, CMB_SEG_COMPACTED = 2, CMB_SEG_STREAM = 3, CMB_SEG_META = 4, CMB_SEG_JOURNAL = 5 } cmb_segment_kind;
 
 typedef struct cmb_segment_info {
     uint64_t logical;  /* meaningless for META */
@@ -286,6 +292,7 @@ typedef struct cmb_log_stats {
     uint64_t bytes_written;    /* by this handle, everything included: frames, padding, preparation, metadata, superblocks */
     uint64_t bytes_prepared, bytes_metadata, flushes, batches, units; /* by this handle */
     uint64_t recovered_batches, recovered_bytes; /* walked at open */
+    uint64_t recycled;         /* journal segments that checkpoints dropped, by this handle */
     bool sealed;               /* at open: the tail was sealed */
     bool failed;               /* latched */
 } cmb_log_stats;

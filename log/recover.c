@@ -15,7 +15,7 @@
 #define SCAN_NEXT (128u << 10) /* of the segments after the next one */
 #define LOGICAL_JUMP_MAX (UINT64_C(1) << 40)
 
-enum { OP_MOVE = 16, OP_EDITS = 17, OP_ROOT = 18 }; /* besides the entry kinds of SEGMENTS records */
+enum { OP_MOVE = 16, OP_EDITS = 17, OP_ROOT = 18, OP_LASTS = 19 }; /* besides the entry kinds of SEGMENTS records */
 
 typedef struct op {
     uint8_t kind;
@@ -179,6 +179,7 @@ static int note_segments(walker *w, const uint8_t *payload, uint32_t length, uin
 static int note_records(walker *w, const uint8_t *frame, const cmb_frame_info *info)
 {
     uint32_t at = CMB_FRAME_HEADER, end = CMB_FRAME_HEADER + info->payload;
+    bool lasts = false;
     for (uint32_t i = 0; i < info->records; i++) {
         const uint8_t *r = frame + at;
         uint32_t length = at + CMB_RECORD_HEADER <= end ? cmb_record_length(r) : 0;
@@ -186,6 +187,7 @@ static int note_records(walker *w, const uint8_t *frame, const cmb_frame_info *i
             return cmb_fail(CMB_ECORRUPT, "%s: record at %llu: length %u", w->log->dev->name,
                             (unsigned long long)(info->addr + at), (unsigned)length);
         int e = 0;
+        lasts |= cmb_record_lasts(cmb_record_kind_of(r));
         if (cmb_record_kind_of(r) == CMB_RECORD_SEGMENTS)
             e = note_segments(w, r + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER, info->addr + at);
         else if (cmb_record_kind_of(r) == CMB_RECORD_EDITS || cmb_record_kind_of(r) == CMB_RECORD_INTENTS)
@@ -194,10 +196,17 @@ static int note_records(walker *w, const uint8_t *frame, const cmb_frame_info *i
             return e;
         at += (uint32_t)cmb_align_up(length, CMB_RECORD_ALIGN);
     }
-    return 0;
+    return lasts ? ops_add(w->log, &w->pending, &(op){OP_LASTS, 0, info->addr >> w->log->shift, 0}) : 0;
 }
 
 /* ---- applying a batch ---- */
+
+/* PLAIN or JOURNAL, whatever a record that was tampered with made of its entry. */
+static cmb_segment_kind head_kind(cmb_log *log, uint64_t logical)
+{
+    uint64_t word = atomic_load_explicit(&cmb_table_at(log, logical)->word, memory_order_relaxed);
+    return CMB_WORD_KIND(word) == CMB_SEG_JOURNAL ? CMB_SEG_JOURNAL : CMB_SEG_PLAIN;
+}
 
 static int map_segment(cmb_log *log, uint64_t logical, uint64_t word, uint64_t end)
 {
@@ -232,14 +241,14 @@ static int make_live(cmb_log *log, uint64_t physical)
 static int apply_move(walker *w, const op *o)
 {
     cmb_log *log = w->log;
-    cmb_segment *before = cmb_table_at(log, log->head.segment);
-    assert(log->n_next && log->next[0] == o->physical && before);
-    cmb_table_set(log, log->head.segment, cmb_word(log->head.physical, CMB_SEG_PLAIN, CMB_WORD_CLOSED), o->used, o->used);
+    assert(log->n_next && log->next[0] == o->physical);
+    cmb_segment_kind kind = head_kind(log, log->head.segment);
+    cmb_table_set(log, log->head.segment, cmb_word(log->head.physical, kind, CMB_WORD_CLOSED), o->used, o->used);
     log->head_bytes += log->size;
     memmove(log->next, log->next + 1, --log->n_next * sizeof *log->next);
     log->head = (cmb_head){o->logical, o->physical, 0};
     int e = make_live(log, o->physical);
-    return e ? e : map_segment(log, o->logical, cmb_word(o->physical, CMB_SEG_PLAIN, 0), 0);
+    return e ? e : map_segment(log, o->logical, cmb_word(o->physical, CMB_SEG_JOURNAL, 0), 0);
 }
 
 static int apply_next(cmb_log *log, const op *o)
@@ -319,6 +328,9 @@ static int apply_op(walker *w, const op *o)
         return ops_add(log, &w->edits, o);
     case OP_ROOT:
         return apply_root(w, o);
+    case OP_LASTS:
+        cmb_segment_lasts(log, o->logical);
+        return 0;
     case CMB_SEGMENT_NEXT:
         return apply_next(log, o);
     case CMB_SEGMENT_RETIRE:
@@ -346,7 +358,8 @@ static int accept_batch(walker *w, const cmb_frame_info *last)
     w->epoch = w->epoch_here;
     w->sealed = last->flags & CMB_FRAME_SEAL;
     log->head.offset = w->tail.offset;
-    cmb_table_set(log, w->tail.segment, cmb_word(w->tail.physical, CMB_SEG_PLAIN, 0), w->tail.offset, w->tail.offset);
+    cmb_table_set(log, w->tail.segment, cmb_word(w->tail.physical, head_kind(log, w->tail.segment), 0), w->tail.offset,
+                  w->tail.offset);
     log->recovered_batches++;
     return 0;
 }
@@ -517,6 +530,18 @@ static int replay(walker *w)
 
 /* ---- start and end ---- */
 
+/* The segment that the superblock's position lies in: what it holds below is of the kind that the table says. */
+static int map_head(cmb_log *log, const cmb_position *pos)
+{
+    cmb_segment *segment;
+    int e = cmb_table_find(log, pos->segment, &segment);
+    if (e)
+        return e;
+    uint64_t word = segment ? atomic_load_explicit(&segment->word, memory_order_relaxed) : 0;
+    bool journal = word ? CMB_WORD_KIND(word) == CMB_SEG_JOURNAL : pos->offset == 0;
+    return map_segment(log, pos->segment, cmb_word(pos->physical, journal ? CMB_SEG_JOURNAL : CMB_SEG_PLAIN, 0), pos->offset);
+}
+
 static int start(walker *w)
 {
     cmb_log *log = w->log;
@@ -526,13 +551,14 @@ static int start(walker *w)
     log->next_logical = s->next_logical;
     log->head = (cmb_head){s->pos.segment, s->pos.physical, s->pos.offset};
     log->floor_segment = s->pos.segment;
+    log->journal_floor = s->journals ? s->journals : s->pos.segment;
     int e = cmb_space_load(log);
     if (e == CMB_ECORRUPT && !log->writable) /* a reader can do without the state map */
         e = 0;
     if (!e)
         e = make_live(log, s->pos.physical);
     if (!e)
-        e = map_segment(log, s->pos.segment, cmb_word(s->pos.physical, CMB_SEG_PLAIN, 0), s->pos.offset);
+        e = map_head(log, &s->pos);
     for (unsigned i = 0; i < s->n_next && !e; i++)
         e = apply_next(log, &(op){CMB_SEGMENT_NEXT, s->next[i], 0, 0});
     return e;

@@ -25,6 +25,7 @@ void cmb_log_get_stats(cmb_log *log, cmb_log_stats *out_stats)
     s.flushes = atomic_load(&log->flushes);
     s.batches = atomic_load(&log->batches);
     s.units = atomic_load(&log->units);
+    s.recycled = atomic_load(&log->recycled);
     s.recovered_batches = log->recovered_batches;
     s.recovered_bytes = log->recovered_bytes;
     s.sealed = log->recovered_sealed;

@@ -68,6 +68,7 @@ void cmb_super_encode(const cmb_super *s, unsigned slot, uint8_t block[CMB_BLOCK
     cmb_put32(block + CMB_SUPER_AT_NEXT_COUNT, s->n_next);
     for (unsigned i = 0; i < s->n_next; i++)
         cmb_put32(block + CMB_SUPER_AT_NEXT + 4 * i, s->next[i]);
+    cmb_put64(block + CMB_SUPER_AT_JOURNALS, s->journals);
     cmb_put64(block + CMB_SUPER_AT_CHECK, super_check(block, slot));
 }
 
@@ -101,6 +102,7 @@ static void decode_fields(const uint8_t *block, cmb_super *s)
     s->n_next = cmb_get32(block + CMB_SUPER_AT_NEXT_COUNT);
     for (unsigned i = 0; i < CMB_NEXT_MAX; i++)
         s->next[i] = cmb_get32(block + CMB_SUPER_AT_NEXT + 4 * i);
+    s->journals = cmb_get64(block + CMB_SUPER_AT_JOURNALS);
 }
 
 static bool root_sane(const cmb_super *s, const cmb_radix_root *root)
@@ -137,6 +139,8 @@ static const char *insane_field(const cmb_super *s)
         return "metadata page";
     if (s->pos.segment == 0 || s->pos.segment >= s->next_logical || s->next_logical > CMB_SCRATCH_BASE >> shift)
         return "position's segment";
+    if (s->journals > s->pos.segment)
+        return "first journal segment";
     if (s->pos.offset > UINT64_C(1) << shift || s->pos.offset % CMB_BLOCK)
         return "position's offset";
     if (s->pos.physical < first || s->pos.physical >= s->count)
@@ -303,14 +307,14 @@ int cmb_log_describe_super(cmb_device *dev, const cmb_allocator *alloc, unsigned
     n = snprintf(out_text + used, size - used,
                  "table: %llu check %016llx levels %u pages %u\nstate-map: %llu check %016llx levels %u pages %u\n"
                  "metadata: segment %llu page %llu written %llu\nnext-logical: %llu\n"
-                 "position: segment %llu offset %u physical %u seq %llu prev %016llx\nroot: %llu length %u\nnext:",
+                 "position: segment %llu offset %u physical %u seq %llu prev %016llx\nroot: %llu length %u\njournals-from: %llu\nnext:",
                  (unsigned long long)s.table.ref.addr, (unsigned long long)s.table.ref.check, (unsigned)s.table.levels,
                  (unsigned)s.table.pages, (unsigned long long)s.map.ref.addr, (unsigned long long)s.map.ref.check,
                  (unsigned)s.map.levels, (unsigned)s.map.pages, (unsigned long long)s.meta_segment,
                  (unsigned long long)s.meta_next, (unsigned long long)s.meta_pages, (unsigned long long)s.next_logical,
                  (unsigned long long)s.pos.segment, (unsigned)s.pos.offset, (unsigned)s.pos.physical,
                  (unsigned long long)s.pos.seq, (unsigned long long)s.pos.prev, (unsigned long long)s.root_addr,
-                 (unsigned)s.root_length);
+                 (unsigned)s.root_length, (unsigned long long)s.journals);
     used += n < 0 ? 0 : (size_t)n < size - used ? (size_t)n : size - used - 1;
     for (unsigned i = 0; i < CMB_NEXT_MAX && i < s.n_next; i++) {
         n = snprintf(out_text + used, size - used, " %u", (unsigned)s.next[i]);

@@ -62,7 +62,7 @@ static int decode_table_leaf(cmb_log *log, cmb_page *page, const uint8_t *body)
         cmb_segment_kind kind = (cmb_segment_kind)p[4];
         if (kind == CMB_SEG_NONE)
             continue;
-        if (kind > CMB_SEG_STREAM || physical < cmb_first_physical(log->shift) || physical >= log->super.count
+        if ((kind > CMB_SEG_STREAM && kind != CMB_SEG_JOURNAL) || physical < cmb_first_physical(log->shift) || physical >= log->super.count
             || used > log->size || (kind == CMB_SEG_COMPACTED && used % CMB_BLOCK))
             return cmb_fail(CMB_ECORRUPT, "entry %u: physical segment %llu, kind %u, %llu bytes used", i,
                             (unsigned long long)physical, (unsigned)kind, (unsigned long long)used);

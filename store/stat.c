@@ -17,6 +17,8 @@ static const char *kind_name(cmb_segment_kind kind)
         return "stream";
     case CMB_SEG_META:
         return "meta";
+    case CMB_SEG_JOURNAL:
+        return "journal";
     }
     return "none";
 }

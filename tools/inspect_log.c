@@ -79,7 +79,7 @@ void inspect_close(inspect_image *image)
 
 static const char *segment_kind_name(cmb_segment_kind kind)
 {
-    static const char *const names[] = {"none", "plain", "compacted", "stream", "meta"};
+    static const char *const names[] = {"none", "plain", "compacted", "stream", "meta", "journal"};
     return (unsigned)kind < CMB_COUNTOF(names) ? names[kind] : "unknown";
 }
 
@@ -139,6 +139,7 @@ const char *inspect_kind_name(unsigned kind)
         [CMB_RECORD_LEAF] = "leaf",     [CMB_RECORD_NODE] = "node",         [CMB_RECORD_CHUNK] = "chunk",
         [CMB_RECORD_CHUNKS] = "chunks", [CMB_RECORD_COMMIT] = "commit",     [CMB_RECORD_EDITS] = "edits",
         [CMB_RECORD_ROOT] = "root",     [CMB_RECORD_SEGMENTS] = "segments", [CMB_RECORD_TAG] = "tag",
+        [CMB_RECORD_INTENTS] = "intents",
     };
     return kind < CMB_COUNTOF(names) && names[kind] ? names[kind] : "unknown";
 }

@@ -23,7 +23,7 @@ typedef struct cmb_stat {
 typedef struct cmb_segment_stat {
     uint64_t logical;
     uint64_t physical;
-    const char *kind;          /* "plain", "stream", "compacted", "meta" */
+    const char *kind;          /* "plain", "journal", "stream", "compacted", "meta" */
     uint64_t used_bytes, live_bytes;
     bool head;
 } cmb_segment_stat;
