@@ -101,7 +101,7 @@ fuzz_disk *script_run(script which, unsigned i)
 {
     bool fixed = which == SCRIPT_FIXED, sha256 = which == SCRIPT_SHA256 && !cmb_hash_check(CMB_HASH_SHA256);
     fuzz_disk *disk = fuzz_disk_clear(i, (fixed ? FUZZ_DISK_MIB : 8) * FUZZ_MIB, !fixed);
-    cmb_init_options init = {.node_size = which == SCRIPT_LARGE ? 1024 : 256, .hash = sha256 ? CMB_HASH_SHA256 : CMB_HASH_XXH3, .segment_size = 2u << 20};
+    cmb_init_options init = {.node_size = 256, .hash = sha256 ? CMB_HASH_SHA256 : CMB_HASH_XXH3, .segment_size = 2u << 20};
     cmb_store_options options = fuzz_store_options();
     fuzz_must(cmb_store_init_device(&disk->dev, &init, &options));
     cmb_store *store = script_open(disk);
