@@ -150,6 +150,8 @@ typedef struct object {
 /* All were looked at when they were read, or come from this image. */
 static void split(const cmb_offer *o, unsigned name_size, object *out)
 {
+    if (!o->object_count) /* then there are no bytes either */
+        return;
     cmb_taker t = {.p = o->objects, .end = o->objects + o->objects_size};
     for (unsigned k = 0; k < o->object_count; k++) {
         out[k].id = (cmb_name){.size = (uint8_t)name_size};
