@@ -23,14 +23,6 @@ typedef struct sim_queue {
     sim_flight flights[]; /* the next to complete is the last */
 } sim_queue;
 
-uint64_t sim_random(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
 /* ---- what is not durable ---- */
 
 void sim_land(sim_disk *disk, const sim_write *w, uint64_t *seed)

@@ -6,6 +6,7 @@
 #include "sim.h"
 
 #include "io/io.h"
+#include "tests/sim/random.h"
 
 #define SIM_RULES 16u
 
@@ -39,8 +40,6 @@ struct sim_disk {
     uint64_t generation;
     sim_counts counts;
 };
-
-uint64_t sim_random(uint64_t *state);
 
 /* faults.c */
 /* Takes the rule that concerns this operation, if one is due. */
