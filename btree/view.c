@@ -11,8 +11,19 @@ static void found_edit(const cmb_edit *edit, cmb_found *out_found)
         out_found->value = edit->value;
 }
 
+/* A key's hash in the view's intents; `intents` false: there are none, and it is not asked for. */
+typedef struct lookup {
+    bool intents;
+    uint64_t hash;
+} lookup;
+
+static lookup lookup_of(const cmb_view *view, bool intents, const uint8_t *key, size_t key_size)
+{
+    return (lookup){intents, intents ? cmb_intents_prefetch(view->intents, key, key_size) : 0};
+}
+
 /* 0 and *out_hit: an edit decides. */
-static int find_edit(const cmb_view *view, const uint8_t *key, size_t key_size, cmb_pin *pin, bool *out_hit, cmb_edit *out_edit)
+static int find_edit(const cmb_view *view, lookup look, const uint8_t *key, size_t key_size, cmb_pin *pin, bool *out_hit, cmb_edit *out_edit)
 {
     bool hit = view->buffer && cmb_buffer_find(view->buffer, key, key_size, out_edit);
     for (size_t i = view->run_count; i-- > 0 && !hit;) {
@@ -20,6 +31,8 @@ static int find_edit(const cmb_view *view, const uint8_t *key, size_t key_size, 
         if (r)
             return r;
     }
+    if (!hit && look.intents)
+        hit = cmb_intents_find_hashed(view->intents, view->intents_upto, look.hash, key, key_size, out_edit);
     *out_hit = hit;
     return 0;
 }
@@ -29,7 +42,8 @@ int cmb_view_get(const cmb_view *view, const uint8_t *key, size_t key_size, cmb_
     if (!cmb_view_is_plain(view)) {
         cmb_edit edit;
         bool hit;
-        int r = find_edit(view, key, key_size, pin, &hit, &edit);
+        lookup look = lookup_of(view, cmb_view_has_intents(view), key, key_size);
+        int r = find_edit(view, look, key, key_size, pin, &hit, &edit);
         if (r)
             return r;
         if (hit && edit.kind == CMB_EDIT_DELETE)
@@ -51,11 +65,15 @@ static void get_group(const cmb_view *view, const cmb_bytes *keys, size_t n, cmb
     cmb_pin open_pins[GROUP];
     cmb_found open_found[GROUP];
     int open_results[GROUP];
+    lookup look[GROUP];
     size_t of[GROUP], open = 0;
+    const bool intents = cmb_view_has_intents(view);
+    for (size_t i = 0; i < n; i++)
+        look[i] = lookup_of(view, intents, keys[i].data, keys[i].size);
     for (size_t i = 0; i < n; i++) {
         cmb_edit edit;
         bool hit;
-        out_results[i] = find_edit(view, keys[i].data, keys[i].size, &pins[i], &hit, &edit);
+        out_results[i] = find_edit(view, look[i], keys[i].data, keys[i].size, &pins[i], &hit, &edit);
         if (out_results[i])
             continue;
         if (!hit) {
@@ -93,7 +111,7 @@ void cmb_view_get_many(const cmb_view *view, const cmb_bytes *keys, size_t n, cm
 int cmb_view_edits(const cmb_view *view, cmb_source **out_source)
 {
     const cmb_allocator *alloc = &view->tree->alloc;
-    size_t most = view->run_count + 1, n = 0;
+    size_t most = view->run_count + 2, n = 0;
     cmb_source **newest_first = cmb_alloc(alloc, most * sizeof *newest_first);
     int r = newest_first ? 0 : CMB_ENOMEM;
     if (!r && view->buffer && !(r = cmb_source_buffer(view->buffer, &newest_first[n])))
@@ -101,6 +119,8 @@ int cmb_view_edits(const cmb_view *view, cmb_source **out_source)
     for (size_t i = view->run_count; i-- > 0 && !r;)
         if (!(r = cmb_source_run(view->tree, &view->runs[i], &newest_first[n])))
             n++;
+    if (!r && cmb_view_has_intents(view) && !(r = cmb_source_intents(view->intents, 0, view->intents_upto, &newest_first[n])))
+        n++;
     if (!r)
         r = cmb_source_merge(alloc, newest_first, n, out_source);
     for (size_t i = 0; r && i < n; i++)

@@ -37,7 +37,7 @@ static int prepare(cmb_view_cursor *c)
 
 static int reserve_key(cmb_view_cursor *c, const cmb_view *view)
 {
-    return view->buffer || view->run_count ? cmb_key_copy_reserve(&view->tree->alloc, &c->key, CMB_KEY_MAX) : 0;
+    return view->buffer || view->run_count || cmb_view_has_intents(view) ? cmb_key_copy_reserve(&view->tree->alloc, &c->key, CMB_KEY_MAX) : 0;
 }
 
 int cmb_view_cursor_open(const cmb_view *view, cmb_view_cursor **out_cursor)
