@@ -101,11 +101,11 @@ static void no_crash_state_loses_an_acknowledged_commit_or_shows_half_a_one(void
     (void)state;
     uint64_t budget = number("CMB_BUDGET", 1), states = number("CMB_STATES", UINT64_MAX), seed = first_seed();
     bool long_one = budget >= 10;
-    oracle_care care = {.fsck = 16, .again = 24, .again_states = long_one ? 12 : 5, .depth = 2};
+    oracle_care care = {.fsck = 16, .again = 24, .again_states = long_one ? 12 : 4, .depth = 2};
     campaign c = {.seen = crash_seen_new()};
-    for (uint64_t i = 0; i < 6 * budget && c.tally.distinct + c.nested.distinct < states; i++) {
-        script_options options = options_of(seed + i, long_one ? 120 : 24);
-        enumerate_run(&c, &options, long_one ? 120 : 10, &care);
+    for (uint64_t i = 0; i < 4 * budget && c.tally.distinct + c.nested.distinct < states; i++) {
+        script_options options = options_of(seed + i, long_one ? 120 : 16);
+        enumerate_run(&c, &options, long_one ? 120 : 7, &care);
         if (long_one && i % 10 == 9)
             report(&c);
     }
