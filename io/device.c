@@ -3,13 +3,14 @@
  * device.c: devices by name.
  *
  *   NAME    = "mem:" [SIZE] | "xen:" … | PATH, then optionally "?" OPTION { "&" OPTION }
- *   OPTION  = "io=posix" | "io=uring" | "fixed=1" | "fixed=0" | "trace=FILE"
+ *   OPTION  = "io=posix" | "io=uring" | "fixed=1" | "fixed=0" | "trace=FILE", and with "xen:" those of io/xen/name.c
  *   SIZE    = digits and one of K, M, G, or nothing for bytes
  *
  * In PATH and FILE, %3F stands for a question mark, %26 for an ampersand and %25 for a per cent sign;
  * any other per cent sign is itself.
  */
 #include "io/io.h"
+#include "io/xen/xen.h"
 
 typedef enum io_kind { IO_POSIX, IO_URING } io_kind;
 
@@ -19,6 +20,8 @@ typedef struct parsed_name {
     char *trace; /* decoded, or NULL */
     io_kind io;
     bool has_io, fixed, has_fixed;
+    bool is_xen;
+    cmb_xen_options xen;
 } parsed_name;
 
 static char decode_at(const char *s, size_t left)
@@ -61,6 +64,17 @@ static bool begins(const char *s, size_t n, const char *word)
     return n >= strlen(word) && memcmp(s, word, strlen(word)) == 0;
 }
 
+/* An option of "xen:" devices; decoded, since it may name a device. CMB_EINVAL: it is none. */
+static int parse_xen(const cmb_allocator *alloc, parsed_name *p, const char *s, size_t n)
+{
+    char *text = decode(alloc, s, n);
+    if (!text)
+        return CMB_ENOMEM;
+    int error = cmb_xen_option(&p->xen, text, strlen(text));
+    cmb_name_release(alloc, text);
+    return error;
+}
+
 static int parse_option(const cmb_allocator *alloc, parsed_name *p, const char *s, size_t n)
 {
     const size_t trace = strlen("trace=");
@@ -75,6 +89,9 @@ static int parse_option(const cmb_allocator *alloc, parsed_name *p, const char *
         if (!p->trace)
             return CMB_ENOMEM;
     } else {
+        int error = p->is_xen ? parse_xen(alloc, p, s, n) : CMB_EINVAL;
+        if (error != CMB_EINVAL)
+            return error;
         return cmb_fail(CMB_EINVAL, "%s: unknown device option \"%.*s\"", p->whole, (int)(n < 200 ? n : 200), s);
     }
     return 0;
@@ -89,7 +106,8 @@ static void parsed_free(const cmb_allocator *alloc, parsed_name *p)
 /* What it allocated is the caller's to free, also on failure. */
 static int parse_name(const cmb_allocator *alloc, const char *name, parsed_name *out)
 {
-    *out = (parsed_name){.whole = name};
+    *out = (parsed_name){.whole = name, .is_xen = begins(name, strlen(name), "xen:")};
+    cmb_xen_options_default(&out->xen);
     const char *question = strchr(name, '?');
     out->path = decode(alloc, name, question ? (size_t)(question - name) : strlen(name));
     if (!out->path)
@@ -155,12 +173,19 @@ static int open_mem(const parsed_name *p, cmb_open_mode mode, const cmb_device_o
     return cmb_device_mem(size, options, out_dev);
 }
 
+static int open_xen(const parsed_name *p, cmb_open_mode mode, const cmb_device_options *options, cmb_device **out_dev)
+{
+    if (p->has_io || p->has_fixed)
+        return cmb_fail(CMB_EINVAL, "%s: a Xen device takes no io= and no fixed=", p->whole);
+    return cmb_device_open_xen(p->path, mode, options, &p->xen, out_dev);
+}
+
 static int open_kind(const parsed_name *p, cmb_open_mode mode, const cmb_device_options *options, cmb_device **out_dev)
 {
     if (strncmp(p->path, "mem:", 4) == 0)
         return open_mem(p, mode, options, out_dev);
-    if (strncmp(p->path, "xen:", 4) == 0)
-        return cmb_fail(CMB_ENOTSUP, "%s: built without Xen support", p->whole);
+    if (p->is_xen)
+        return open_xen(p, mode, options, out_dev);
     if (p->io == IO_URING)
         return cmb_device_open_uring(p->path, mode, options, p->fixed, out_dev);
     return cmb_device_open_posix(p->path, mode, options, p->fixed, out_dev);

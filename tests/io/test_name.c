@@ -60,8 +60,13 @@ static void options_that_are_unknown_or_do_not_fit_are_refused(void **state)
 
 static void xen_devices_need_a_build_with_xen(void **state)
 {
+#ifdef CMB_HAVE_XEN
+    print_message("this build has Xen\n");
+    skip();
+#else
     open_error("xen:51712", CMB_ENOTSUP, "built without Xen support");
     open_error("xen:xvda", CMB_ENOTSUP, "built without Xen support");
+#endif
 }
 
 static void io_uring_needs_a_build_with_it(void **state)

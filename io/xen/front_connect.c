@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * front_connect.c: the states of the two ends, which each tells the other through the xenstore.
+ *
+ *   front end                          back end
+ *                                      InitWait     offers rings, queues, indirect segments
+ *   Initialised  rings, port, features
+ *                                      Connected    size, sector size, flush, discard, persistence
+ *   Connected    requests flow
+ *
+ *   Closing -> Closed, and the back end follows; from Closed back to Initialising to begin again.
+ *
+ * A front end that was killed leaves any state behind: then the device is closed first in its name. A
+ * back end that is not Connected any more while we are has left (unplugged, where "online" says so) or
+ * is a new one in the old one's place.
+ */
+#include "io/xen/front.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#define TX_TRIES  100u /* transactions that somebody else's changes spoil */
+#define SIZE_LIMIT ((uint64_t)1 << 62)
+
+static int path_make(const char *dir, const char *node, char out[CMB_XEN_PATH_MAX])
+{
+    int n = snprintf(out, CMB_XEN_PATH_MAX, "%s/%s", dir, node);
+    if (n < 0 || n >= (int)CMB_XEN_PATH_MAX)
+        return cmb_fail(CMB_ETOOBIG, "%s/%s: the path is too long", dir, node);
+    return 0;
+}
+
+/* CMB_ENOTFOUND is for the caller to judge. */
+static int node_read(front *f, const char *dir, const char *node, char out[CMB_XEN_PATH_MAX])
+{
+    char path[CMB_XEN_PATH_MAX];
+    int error = path_make(dir, node, path);
+    return error ? error : f->platform->ops->read(f->platform, CMB_XEN_NO_TX, path, out, CMB_XEN_PATH_MAX);
+}
+
+static int parse_number(const char *text, uint64_t *out)
+{
+    uint64_t v = 0;
+    const char *s = text;
+    for (; *s >= '0' && *s <= '9'; s++) {
+        if (v > (UINT64_MAX - 9) / 10)
+            return CMB_EINVAL;
+        v = v * 10 + (uint64_t)(*s - '0');
+    }
+    if (s == text || *s)
+        return CMB_EINVAL;
+    *out = v;
+    return 0;
+}
+
+/* A number of the back end's, or `absent` if it does not say. More than `limit`: an error. */
+static int number_read(front *f, const char *dir, const char *node, uint64_t absent, uint64_t limit, uint64_t *out)
+{
+    char text[CMB_XEN_PATH_MAX];
+    uint64_t v;
+    int error = node_read(f, dir, node, text);
+    if (error == CMB_ENOTFOUND) {
+        *out = absent;
+        return 0;
+    }
+    if (error)
+        return error;
+    if (parse_number(text, &v) || v > limit)
+        return cmb_fail(CMB_EIO, "%s: %s/%s is \"%.40s\"", f->dev.name, dir, node, text);
+    *out = v;
+    return 0;
+}
+
+static int flag_read(front *f, const char *node, bool *out)
+{
+    uint64_t v;
+    int error = number_read(f, f->back, node, 0, UINT32_MAX, &v);
+    if (!error)
+        *out = v != 0;
+    return error;
+}
+
+/* ---- states ---- */
+
+#define BIT(state) (1u << (state))
+#define GONE       BIT(XenbusStateUnknown) /* no such node */
+
+/* The state of an end as one bit; what is no state counts as gone. */
+static unsigned state_read(front *f, const char *dir)
+{
+    uint64_t v = XenbusStateUnknown;
+    if (number_read(f, dir, "state", XenbusStateUnknown, XenbusStateReconfigured, &v))
+        v = XenbusStateUnknown;
+    return BIT(v);
+}
+
+static int state_write(front *f, enum xenbus_state state)
+{
+    char path[CMB_XEN_PATH_MAX], text[16];
+    int error = path_make(f->home, "state", path);
+    snprintf(text, sizeof text, "%d", (int)state);
+    return error ? error : f->platform->ops->write(f->platform, CMB_XEN_NO_TX, path, text);
+}
+
+/* Leaves the lock. False: the deadline has passed. */
+static bool sleep_until(front *f, uint64_t deadline)
+{
+    if (cmb_os_monotonic() >= deadline)
+        return false;
+    cmb_mutex_unlock(&f->lock);
+    f->platform->ops->wait(f->platform, deadline);
+    cmb_mutex_lock(&f->lock);
+    (void)f->platform->ops->watch_fired(f->platform);
+    return true;
+}
+
+static uint64_t deadline_of(const front *f)
+{
+    uint64_t now = cmb_os_monotonic();
+    return f->options.timeout > UINT64_MAX - now ? UINT64_MAX : now + f->options.timeout;
+}
+
+/* Waits until the back end is in one of the states; `out_state`: which. CMB_EBUSY: it did not come to that. */
+static int state_await(front *f, unsigned wanted, uint64_t deadline, unsigned *out_state)
+{
+    for (;;) {
+        *out_state = state_read(f, f->back);
+        if (*out_state & wanted)
+            return 0;
+        if (!sleep_until(f, deadline))
+            return CMB_EBUSY;
+    }
+}
+
+static unsigned bit_number(unsigned bit)
+{
+    return (unsigned)__builtin_ctz(bit);
+}
+
+/* ---- finding the back end ---- */
+
+static void back_forget(front *f)
+{
+    if (f->back[0])
+        f->platform->ops->unwatch(f->platform, f->back);
+    f->back[0] = 0;
+}
+
+/* Where the back end lives, as the toolstack says now. */
+static int back_find(front *f)
+{
+    char path[CMB_XEN_PATH_MAX];
+    uint64_t id;
+    int error = node_read(f, f->home, "backend", path);
+    if (error == CMB_ENOTFOUND)
+        return cmb_fail(CMB_ENOTFOUND, "%s: this domain has no virtual block device %u", f->dev.name, f->vdev);
+    if (!error)
+        error = number_read(f, f->home, "backend-id", UINT64_MAX, UINT16_MAX, &id);
+    if (error)
+        return error;
+    if (id == UINT64_MAX)
+        return cmb_fail(CMB_EIO, "%s: %s/backend-id is missing", f->dev.name, f->home);
+    f->back_id = (uint16_t)id;
+    if (strcmp(path, f->back) == 0)
+        return 0;
+    back_forget(f);
+    error = f->platform->ops->watch(f->platform, path);
+    if (!error)
+        memcpy(f->back, path, sizeof f->back);
+    return error;
+}
+
+/* ---- connecting ---- */
+
+/*
+ * Closing and Closed, and the back end's following; at the deadline CMB_EBUSY. A back end that has not
+ * begun, or begins anew, knows no connection of ours, and is not told of its end: it might take that for
+ * the end of the next one.
+ */
+static int leave(front *f, uint64_t deadline)
+{
+    const unsigned fresh = BIT(XenbusStateInitialising) | BIT(XenbusStateInitWait) | GONE;
+    unsigned state;
+    if (state_read(f, f->back) & fresh)
+        return 0;
+    int error = state_write(f, XenbusStateClosing);
+    if (!error)
+        error = state_await(f, BIT(XenbusStateClosing) | BIT(XenbusStateClosed) | fresh, deadline, &state);
+    if (!error)
+        error = state_write(f, XenbusStateClosed);
+    return error ? error : state_await(f, BIT(XenbusStateClosed) | fresh, deadline, &state);
+}
+
+/* Whatever state a front end before us has left: afterwards we are Initialising, and the back end waits for us. */
+static int begin(front *f, uint64_t deadline)
+{
+    unsigned ours = state_read(f, f->home);
+    int error = ours & (BIT(XenbusStateInitialising) | BIT(XenbusStateClosed)) ? 0 : leave(f, deadline);
+    return error ? error : state_write(f, XenbusStateInitialising);
+}
+
+static unsigned least(uint64_t a, uint64_t b)
+{
+    return (unsigned)(a < b ? a : b);
+}
+
+/* What the back end offers of transport, and what of it is taken. */
+static int read_offer(front *f)
+{
+    const cmb_xen_options *o = &f->options;
+    uint64_t order, queues, segments;
+    int error = number_read(f, f->back, "max-ring-page-order", 0, UINT32_MAX, &order);
+    if (!error)
+        error = number_read(f, f->back, "multi-queue-max-queues", 1, UINT32_MAX, &queues);
+    if (!error)
+        error = number_read(f, f->back, "feature-max-indirect-segments", 0, UINT32_MAX, &segments);
+    if (error)
+        return error;
+    f->ring_order = least(order, o->ring_order);
+    f->ring_count = least(queues ? queues : 1, o->queues);
+    f->segments = least(segments, o->segments);
+    if (f->segments < BLKIF_MAX_SEGMENTS_PER_REQUEST)
+        f->segments = least(BLKIF_MAX_SEGMENTS_PER_REQUEST, o->segments);
+    return 0;
+}
+
+typedef struct writer {
+    front *f;
+    uint32_t tx;
+    int error; /* the first */
+} writer;
+
+static void put(writer *w, const char *dir, const char *node, const char *value)
+{
+    char path[CMB_XEN_PATH_MAX];
+    cmb_xen_platform *p = w->f->platform;
+    if (!w->error)
+        w->error = path_make(dir, node, path);
+    if (!w->error)
+        w->error = value ? p->ops->write(p, w->tx, path, value) : p->ops->remove(p, w->tx, path);
+}
+
+static void put_number(writer *w, const char *dir, const char *node, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    put(w, dir, node, text);
+}
+
+static void put_ring(writer *w, const char *dir, const front_ring *r)
+{
+    char node[24];
+    put_number(w, dir, "event-channel", r->port);
+    if (r->pages == 1)
+        put_number(w, dir, "ring-ref", r->refs[0]);
+    for (unsigned i = 0; r->pages > 1 && i < r->pages; i++) {
+        snprintf(node, sizeof node, "ring-ref%u", i);
+        put_number(w, dir, node, r->refs[i]);
+    }
+}
+
+/* A front end before us may have left other nodes than ours. */
+static void put_nothing(writer *w)
+{
+    static const char *const stale[] = {"ring-ref", "event-channel", "ring-page-order", "num-ring-pages",
+                                        "multi-queue-num-queues"};
+    char node[24];
+    for (size_t i = 0; i < CMB_COUNTOF(stale); i++)
+        put(w, w->f->home, stale[i], NULL);
+    for (unsigned i = 0; i < CMB_XEN_RING_PAGES; i++) {
+        snprintf(node, sizeof node, "ring-ref%u", i);
+        put(w, w->f->home, node, NULL);
+    }
+    for (unsigned i = 0; i < CMB_XEN_QUEUES_MAX; i++) {
+        snprintf(node, sizeof node, "queue-%u", i);
+        put(w, w->f->home, node, NULL);
+    }
+}
+
+static void put_all(writer *w)
+{
+    front *f = w->f;
+    char dir[CMB_XEN_PATH_MAX];
+    put_nothing(w);
+    if (f->ring_count == 1)
+        put_ring(w, f->home, &f->rings[0]);
+    else
+        put_number(w, f->home, "multi-queue-num-queues", f->ring_count);
+    for (unsigned i = 0; f->ring_count > 1 && i < f->ring_count; i++) {
+        snprintf(dir, sizeof dir, "%s/queue-%u", f->home, i);
+        put_ring(w, dir, &f->rings[i]);
+    }
+    if (f->ring_order)
+        put_number(w, f->home, "ring-page-order", f->ring_order);
+    put(w, f->home, "protocol", XEN_IO_PROTO_ABI_NATIVE);
+    put(w, f->home, "feature-persistent", f->persistent ? "1" : "0");
+    put_number(w, f->home, "state", XenbusStateInitialised);
+}
+
+static int publish(front *f)
+{
+    cmb_xen_platform *p = f->platform;
+    for (unsigned i = 0; i < TX_TRIES; i++) {
+        writer w = {.f = f};
+        int error = p->ops->begin(p, &w.tx);
+        if (error)
+            return error;
+        put_all(&w);
+        error = p->ops->end(p, w.tx, /* commit= */ w.error == 0);
+        if (w.error)
+            return w.error;
+        if (error != CMB_ECONFLICT)
+            return error;
+    }
+    return cmb_fail(CMB_EIO, "%s: %u transactions on the xenstore were spoiled by others", f->dev.name, TX_TRIES);
+}
+
+static int rings_open(front *f)
+{
+    unsigned wanted = f->ring_count;
+    f->ring_count = 0;
+    while (f->ring_count < wanted) {
+        int error = cmb_ring_open(f, &f->rings[f->ring_count]);
+        if (error)
+            return error;
+        f->ring_count++;
+    }
+    return 0;
+}
+
+static void rings_close(front *f)
+{
+    while (f->ring_count)
+        cmb_ring_close(f, &f->rings[--f->ring_count]);
+    cmb_pool_free(f);
+}
+
+/* ---- what the back end says of the disk, once it is Connected ---- */
+
+static int read_size(front *f, uint64_t *out_size)
+{
+    uint64_t sectors;
+    int error = number_read(f, f->back, "sectors", UINT64_MAX, UINT64_MAX, &sectors);
+    if (error)
+        return error;
+    if (sectors > SIZE_LIMIT / CMB_XEN_SECTOR)
+        return cmb_fail(CMB_EIO, "%s: a device of %llu sectors, or of none", f->dev.name, (unsigned long long)sectors);
+    *out_size = sectors * CMB_XEN_SECTOR & ~(uint64_t)(f->block_size - 1);
+    return 0;
+}
+
+static int read_blocks(front *f)
+{
+    uint64_t logical, physical;
+    int error = number_read(f, f->back, "sector-size", CMB_XEN_SECTOR, UINT32_MAX, &logical);
+    if (!error)
+        error = number_read(f, f->back, "physical-sector-size", logical, UINT32_MAX, &physical);
+    if (error)
+        return error;
+    if (logical < CMB_XEN_SECTOR || logical & (logical - 1))
+        return cmb_fail(CMB_EIO, "%s: sectors of %llu bytes", f->dev.name, (unsigned long long)logical);
+    if (logical > CMB_BLOCK)
+        return cmb_fail(CMB_ENOTSUP, "%s: sectors of %llu bytes, more than %u", f->dev.name, (unsigned long long)logical,
+                        CMB_BLOCK);
+    f->block_size = (uint32_t)logical;
+    f->physical_size = (uint32_t)physical;
+    return read_size(f, &f->size);
+}
+
+static int read_discard(front *f)
+{
+    uint64_t granularity, alignment;
+    int error = flag_read(f, "feature-discard", &f->discard);
+    if (!error)
+        error = flag_read(f, "discard-secure", &f->secure);
+    if (!error)
+        error = number_read(f, f->back, "discard-granularity", f->block_size, UINT32_MAX, &granularity);
+    if (!error)
+        error = number_read(f, f->back, "discard-alignment", 0, UINT32_MAX, &alignment);
+    if (error)
+        return error;
+    /* Units that are not made of sectors would make requests that are not either. */
+    bool whole = granularity && granularity % f->block_size == 0 && alignment % f->block_size == 0;
+    f->granularity = whole ? (uint32_t)granularity : f->block_size;
+    f->alignment = whole ? (uint32_t)alignment : 0;
+    f->discard = f->discard && f->options.discard;
+    if (f->options.secure && !(f->discard && f->secure))
+        return cmb_fail(CMB_ENOTSUP, "%s: the back end has no secure discard", f->dev.name);
+    return 0;
+}
+
+static int read_properties(front *f)
+{
+    uint64_t info;
+    char mode[CMB_XEN_PATH_MAX];
+    bool persistent;
+    int error = read_blocks(f);
+    if (!error)
+        error = number_read(f, f->back, "info", 0, UINT32_MAX, &info);
+    if (!error)
+        error = flag_read(f, "feature-flush-cache", &f->flush);
+    if (!error)
+        error = flag_read(f, "feature-barrier", &f->barrier);
+    if (!error)
+        error = flag_read(f, "feature-persistent", &persistent);
+    if (!error)
+        f->persistent = f->persistent && persistent;
+    if (!error)
+        error = read_discard(f);
+    if (error)
+        return error;
+    f->info = (uint32_t)info;
+    f->read_only = info & VDISK_READONLY;
+    error = node_read(f, f->back, "mode", mode);
+    if (!error && mode[0] == 'r')
+        f->read_only = true;
+    return error == CMB_ENOTFOUND ? 0 : error;
+}
+
+/* ---- from Initialising to Connected ---- */
+
+static int state_trouble(front *f, const char *doing, unsigned state)
+{
+    return cmb_fail(CMB_EIO, "%s: the back end is in state %u while it should %s", f->dev.name, bit_number(state), doing);
+}
+
+static int handshake(front *f, uint64_t deadline)
+{
+    const unsigned early = BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised) | BIT(XenbusStateConnected);
+    const unsigned late = BIT(XenbusStateConnected) | BIT(XenbusStateClosing) | BIT(XenbusStateClosed) | GONE;
+    unsigned state;
+    if (state_await(f, early, deadline, &state))
+        return state_trouble(f, "wait for us", state);
+    int error = read_offer(f);
+    if (error)
+        return error;
+    /* The back end says only later whether it keeps grants mapped; till then it is an offer. */
+    f->persistent = f->options.persistent || !f->platform->ops->grant;
+    error = rings_open(f);
+    if (!error)
+        error = publish(f);
+    if (error)
+        return error;
+    if (state_await(f, late, deadline, &state) || !(state & BIT(XenbusStateConnected)))
+        return state_trouble(f, "connect", state);
+    error = read_properties(f);
+    return error ? error : state_write(f, XenbusStateConnected);
+}
+
+static void requeue_orphans(front *f)
+{
+    front_row row = f->orphans;
+    f->orphans = (front_row){0};
+    for (front_slot *slot; (slot = cmb_row_pop(&row));)
+        cmb_slot_queue(f, slot);
+    for (unsigned i = 0; i < f->ring_count; i++)
+        cmb_ring_issue(f, &f->rings[i]);
+}
+
+int cmb_front_connect(front *f)
+{
+    uint64_t deadline = deadline_of(f);
+    int error = back_find(f);
+    if (!error)
+        error = begin(f, deadline);
+    if (error == CMB_EBUSY)
+        error = cmb_fail(CMB_EIO, "%s: the back end does not let go of the connection before ours", f->dev.name);
+    if (error)
+        return error;
+    error = handshake(f, deadline);
+    if (error) {
+        char why[CMB_XEN_PATH_MAX];
+        snprintf(why, sizeof why, "%s", cmb_error_detail());
+        (void)leave(f, deadline);
+        rings_close(f);
+        return cmb_fail(error, "%s", why);
+    }
+    f->generation++;
+    f->state = FRONT_CONNECTED;
+    requeue_orphans(f);
+    return 0;
+}
+
+/* ---- the end of a connection ---- */
+
+void cmb_front_break(front *f, const char *format, ...)
+{
+    if (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED)
+        return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(f->why, sizeof f->why, format, args);
+    va_end(args);
+    f->state = FRONT_BROKEN;
+}
+
+static void abandon(front *f, int error)
+{
+    for (unsigned i = 0; i < f->ring_count; i++)
+        cmb_ring_abandon(f, &f->rings[i], error);
+    rings_close(f);
+}
+
+static void die(front *f, const char *why)
+{
+    if (why != f->why)
+        snprintf(f->why, sizeof f->why, "%s", why);
+    f->state = FRONT_DEAD;
+    for (front_slot *slot; (slot = cmb_row_pop(&f->orphans));) {
+        slot->error = slot->error ? slot->error : CMB_EIO;
+        cmb_slot_finish(f, slot);
+    }
+}
+
+/* The next back end may take its time, and the toolstack may put it elsewhere. */
+static void reconnect(front *f)
+{
+    uint64_t deadline = deadline_of(f);
+    int error;
+    do {
+        error = cmb_front_connect(f);
+        if (!error || error == CMB_ENOMEM || error == CMB_ENOTSUP)
+            break;
+    } while (sleep_until(f, deadline));
+    if (error) {
+        char why[CMB_XEN_PATH_MAX];
+        snprintf(why, sizeof why, "the back end left and none came in its place: %.180s", cmb_error_detail());
+        die(f, why);
+    } else if (f->read_only && !f->only_read) {
+        (void)leave(f, deadline_of(f));
+        abandon(f, CMB_EREADONLY);
+        die(f, "the back end came back read-only");
+    }
+}
+
+void cmb_front_recover(front *f)
+{
+    front_state state = f->state;
+    assert(state != FRONT_CONNECTED && state != FRONT_DEAD);
+    if (state == FRONT_UNPLUGGED && f->in_rings)
+        return; /* the back end answers yet */
+    (void)leave(f, deadline_of(f));
+    abandon(f, state == FRONT_LOST ? 0 : CMB_EIO);
+    if (state == FRONT_LOST)
+        reconnect(f);
+    else
+        die(f, state == FRONT_UNPLUGGED ? "the device was unplugged" : f->why);
+}
+
+void cmb_front_disconnect(front *f)
+{
+    if (f->state != FRONT_DEAD) {
+        (void)leave(f, deadline_of(f));
+        abandon(f, CMB_EIO);
+    }
+    back_forget(f);
+}
+
+/* ---- changes while connected ---- */
+
+void cmb_front_look(front *f)
+{
+    char path[CMB_XEN_PATH_MAX];
+    uint64_t size, online = 1;
+    if (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED)
+        return;
+    unsigned state = state_read(f, f->back);
+    bool moved = node_read(f, f->home, "backend", path) != 0 || strcmp(path, f->back) != 0;
+    if (state & BIT(XenbusStateConnected) && !moved) {
+        if (read_size(f, &size) == 0)
+            f->size = size;
+        return;
+    }
+    for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
+        cmb_ring_collect(f, &f->rings[i]); /* what was answered before the end */
+    if (f->state == FRONT_BROKEN)
+        return;
+    (void)number_read(f, f->back, "online", 1, UINT32_MAX, &online);
+    bool unplugged = f->state == FRONT_UNPLUGGED || (!moved && online == 0);
+    if (unplugged && state & BIT(XenbusStateClosing))
+        f->state = FRONT_UNPLUGGED; /* it answers until we are Closed */
+    else if (unplugged)
+        cmb_front_break(f, "the device was unplugged");
+    else
+        f->state = FRONT_LOST;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: ISC */
+/* front_pages.c: memory that the back end may reach: the pool of shared pages, and pages of the caller's lent to it. */
+#include "io/xen/front.h"
+
+#include <assert.h>
+
+#define CHUNK 32u /* pages that the pool grows by */
+
+/* The chunk's pages become free, its first one to be taken first. */
+static void chunk_add(front_pool *pool, front_chunk *c)
+{
+    for (unsigned i = c->pages; i-- > 0;) {
+        front_page *page = &c->descriptors[i];
+        *page = (front_page){.at = (uint8_t *)c->memory + (size_t)i * CMB_XEN_PAGE, .ref = c->refs[i], .next = pool->free};
+        pool->free = page;
+    }
+    c->next = pool->chunks;
+    pool->chunks = c;
+    pool->pages += c->pages;
+    pool->available += c->pages;
+}
+
+static void chunk_release(front *f, front_chunk *c)
+{
+    const cmb_allocator *alloc = &f->dev.alloc;
+    cmb_release(alloc, c->descriptors, c->pages * sizeof *c->descriptors);
+    cmb_release(alloc, c->refs, c->pages * sizeof *c->refs);
+    cmb_release(alloc, c, sizeof *c);
+}
+
+static int pool_grow(front *f)
+{
+    const cmb_allocator *alloc = &f->dev.alloc;
+    front_pool *pool = &f->pool;
+    unsigned left = f->options.pool_pages - pool->pages, n = left < CHUNK ? left : CHUNK;
+    if (n == 0)
+        return CMB_ENOMEM;
+    front_chunk *c = cmb_zalloc(alloc, sizeof *c);
+    if (!c)
+        return CMB_ENOMEM;
+    c->pages = n;
+    c->descriptors = cmb_zalloc(alloc, n * sizeof *c->descriptors);
+    c->refs = cmb_zalloc(alloc, n * sizeof *c->refs);
+    int error = c->descriptors && c->refs ? 0 : CMB_ENOMEM;
+    if (!error)
+        error = f->platform->ops->share(f->platform, f->back_id, n, &c->memory, c->refs);
+    if (error) {
+        chunk_release(f, c);
+        return error;
+    }
+    chunk_add(pool, c);
+    return 0;
+}
+
+unsigned cmb_pool_take(front *f, unsigned wanted, front_page **out_pages)
+{
+    front_pool *pool = &f->pool;
+    while (pool->available < wanted && !pool->full)
+        pool->full = pool_grow(f) != 0;
+    unsigned n = wanted < pool->available ? wanted : pool->available;
+    if (n == 0)
+        return 0;
+    front_page *first = pool->free, *last = first;
+    for (unsigned i = 1; i < n; i++)
+        last = last->next;
+    pool->free = last->next;
+    pool->available -= n;
+    last->next = NULL;
+    *out_pages = first;
+    return n;
+}
+
+/* They come to lie on top in the order that they had, so that pages which lie in a row go on doing so. */
+void cmb_pool_give(front *f, front_page *pages)
+{
+    front_pool *pool = &f->pool;
+    if (!pages)
+        return;
+    front_page *last = pages;
+    unsigned n = 1;
+    for (; last->next; last = last->next)
+        n++;
+    last->next = pool->free;
+    pool->free = pages;
+    pool->available += n;
+    assert(pool->available <= pool->pages);
+}
+
+void cmb_pool_free(front *f)
+{
+    front_pool *pool = &f->pool;
+    assert(pool->available == pool->pages);
+    while (pool->chunks) {
+        front_chunk *c = pool->chunks;
+        pool->chunks = c->next;
+        /* What the back end holds on to the platform keeps; nothing of it is used again. */
+        (void)f->platform->ops->unshare(f->platform, c->memory, c->pages, c->refs);
+        chunk_release(f, c);
+    }
+    *pool = (front_pool){0};
+}
+
+void cmb_pages_write(front_page *pages, const uint8_t *from, uint32_t length)
+{
+    for (uint32_t done = 0; done < length; pages = pages->next) {
+        uint32_t n = length - done < CMB_XEN_PAGE ? length - done : CMB_XEN_PAGE;
+        memcpy(pages->at, from + done, n);
+        done += n;
+    }
+}
+
+void cmb_pages_read(const front_page *pages, uint8_t *to, uint32_t length)
+{
+    for (uint32_t done = 0; done < length; pages = pages->next) {
+        uint32_t n = length - done < CMB_XEN_PAGE ? length - done : CMB_XEN_PAGE;
+        memcpy(to + done, pages->at, n);
+        done += n;
+    }
+}
+
+int cmb_buffer_take_back(front *f, const uint32_t *refs, unsigned pages)
+{
+    int error = 0;
+    for (unsigned i = 0; i < pages; i++) {
+        if (f->platform->ops->revoke(f->platform, refs[i]))
+            error = CMB_EBUSY;
+    }
+    return error;
+}
+
+int cmb_buffer_lend(front *f, uint8_t *buffer, unsigned pages, bool read_only, uint32_t *out_refs)
+{
+    for (unsigned i = 0; i < pages; i++) {
+        int error = f->platform->ops->grant(f->platform, f->back_id, buffer + (size_t)i * CMB_XEN_PAGE, read_only,
+                                            &out_refs[i]);
+        if (error) {
+            /* Nobody was told of them yet, so nobody can hold them. */
+            (void)cmb_buffer_take_back(f, out_refs, i);
+            return error;
+        }
+    }
+    return 0;
+}
