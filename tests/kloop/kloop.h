@@ -40,7 +40,7 @@ void kloop_memory_init(kloop_memory *m);
 
 #define KLOOP_STORES 2u
 #define KLOOP_STEPS_MAX 16u
-#define KLOOP_POINTS 24u
+#define KLOOP_POINTS 12u
 
 typedef struct kloop {
     const struct kloop_scenario *scenario;
