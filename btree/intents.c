@@ -87,7 +87,6 @@ static cmb_intent *make_intent(cmb_intents *list, cmb_bytes key)
 {
     cmb_intent *intent = cmb_slab_take(&list->arena, intent_bytes(key.size));
     atomic_init(&intent->versions, NULL);
-    intent->head = cmb_buffer_head(key.data, key.size, 0);
     intent->key_size = (uint16_t)key.size;
     memcpy(intent->key, key.data, key.size);
     return intent;

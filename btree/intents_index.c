@@ -4,6 +4,8 @@
 
 #include <assert.h>
 
+#define SKIP_MIN 6u /* keys that share fewer bytes are told apart by the first 8 */
+#define SKIP_SLACK 4u /* shared bytes that are not skipped: for keys to come, which share fewer */
 #define HALF ((CMB_INTENTS_FANOUT + 1) / 2)
 #define LEAF_BYTES (sizeof(cmb_intents_node) + 2 * sizeof(cmb_intents_link))
 #define INNER_BYTES (sizeof(cmb_intents_node) + CMB_INTENTS_FANOUT * sizeof(cmb_intents_link))
@@ -11,7 +13,6 @@
 #define BLOCK_LARGEST ((size_t)256 << 10)
 
 typedef struct item {
-    uint64_t head;
     const cmb_intent *ref;
     cmb_intents_node *child; /* inner */
 } item;
@@ -40,8 +41,9 @@ static size_t block_holds(const cmb_intents_block *block)
 }
 
 /*
- * Nodes that n adds take at the most. A split leaves two nodes of 8, which take 8 adds more each before they are split; only one
- * that is full already is split at once. Where the end of a level is extended a full one stays behind, once in 15 adds.
+ * Nodes that n adds take at the most: two for a split, one for a node that is made anew since its keys share fewer bytes. A split
+ * leaves two nodes of 8, which take 8 adds more each before they are split; only one that is full already is split at once. Where
+ * the end of a level is extended a full one stays behind, once in 15 adds.
  */
 static size_t nodes_for(const cmb_intents_index *index, size_t n)
 {
@@ -51,13 +53,11 @@ static size_t nodes_for(const cmb_intents_index *index, size_t n)
         if (index->nodes[level]) {
             splits += (size_t)index->nodes[level] + 1;
             splits = splits < n ? splits : n;
-        } else {
-            nodes++;
         }
-        nodes += 2 * splits;
+        nodes += n + splits;
         n = splits;
     }
-    return nodes;
+    return nodes + 1; /* a new root */
 }
 
 int cmb_intents_index_reserve(cmb_intents_index *index, size_t n)
@@ -94,8 +94,8 @@ void cmb_intents_index_release(cmb_intents_index *index)
     }
 }
 
-/* A node of n entries, which nobody sees yet. */
-static cmb_intents_node *make_node(cmb_intents_index *index, unsigned level, const item *items, unsigned n)
+/* A node of n entries that share `skip` bytes, which nobody sees yet. */
+static cmb_intents_node *make_node(cmb_intents_index *index, unsigned level, const item *items, unsigned n, size_t skip)
 {
     const size_t bytes = level ? INNER_BYTES : LEAF_BYTES;
     uint64_t order = n;
@@ -105,9 +105,10 @@ static cmb_intents_node *make_node(cmb_intents_index *index, unsigned level, con
     cmb_intents_node *node = (cmb_intents_node *)((uint8_t *)index->current + index->current->used);
     index->current->used += bytes;
     index->nodes[level]++;
-    node->level = level;
+    node->level = (uint8_t)level;
+    node->skip = (uint16_t)skip;
     for (unsigned i = 0; i < n; i++) {
-        node->heads[i] = items[i].head;
+        node->heads[i] = cmb_buffer_head(items[i].ref->key, items[i].ref->key_size, skip);
         node->refs[i] = items[i].ref;
         order |= (uint64_t)i << (4 * i + 4);
         if (level)
@@ -123,19 +124,31 @@ static cmb_intents_node *make_node(cmb_intents_index *index, unsigned level, con
 
 /* ---- searching ---- */
 
-/* The place of the first entry >= key among those of an order. */
-static unsigned lower_bound(const cmb_intents_node *node, uint64_t order, uint64_t head, const uint8_t *key, size_t key_size,
-                            bool *out_equal)
+/* How a key stands to the bytes that a node's keys share; 0: it begins with them. */
+static int compare_shared(const cmb_intents_node *node, const uint8_t *key, size_t key_size)
 {
+    size_t n = key_size < node->skip ? key_size : node->skip;
+    int c = n ? memcmp(key, node->refs[0]->key, n) : 0;
+    return c ? c : -(key_size < node->skip);
+}
+
+/* The place of the first entry >= key among those of an order. */
+static unsigned lower_bound(const cmb_intents_node *node, uint64_t order, const uint8_t *key, size_t key_size, bool *out_equal)
+{
+    const size_t skip = node->skip;
     unsigned low = 0, high = cmb_intents_order_count(order);
+    int c = compare_shared(node, key, key_size);
     *out_equal = false;
+    if (c)
+        return c < 0 ? low : high;
+    const uint64_t head = cmb_buffer_head(key, key_size, skip);
     while (low < high) {
         unsigned middle = (low + high) / 2, slot = cmb_intents_order_slot(order, middle);
         uint64_t other = node->heads[slot];
-        int c = other < head ? -1 : other > head;
+        c = other < head ? -1 : other > head;
         if (CMB_UNLIKELY(!c)) {
             const cmb_intent *ref = node->refs[slot];
-            c = cmb_compare(ref->key, ref->key_size, key, key_size);
+            c = cmb_compare(ref->key + skip, ref->key_size - skip, key + skip, key_size - skip);
             if (!c) {
                 *out_equal = true;
                 return middle;
@@ -156,10 +169,10 @@ static void prefetch(const cmb_intents_node *node)
 }
 
 /* The place of the child that the key belongs to. */
-static unsigned child_for(const cmb_intents_node *node, uint64_t order, uint64_t head, const uint8_t *key, size_t key_size)
+static unsigned child_for(const cmb_intents_node *node, uint64_t order, const uint8_t *key, size_t key_size)
 {
     bool equal;
-    unsigned i = lower_bound(node, order, head, key, key_size, &equal);
+    unsigned i = lower_bound(node, order, key, key_size, &equal);
     return equal || i == 0 ? i : i - 1;
 }
 
@@ -187,17 +200,16 @@ static cmb_intents_pos settle(cmb_intents_pos pos)
 cmb_intents_pos cmb_intents_index_seek(const cmb_intents_index *index, const uint8_t *key, size_t key_size, bool *out_equal)
 {
     const cmb_intents_node *node = root_of(index);
-    const uint64_t head = cmb_buffer_head(key, key_size, 0);
     *out_equal = false;
     if (!node)
         return (cmb_intents_pos){NULL, 0, 0};
     while (node->level) {
         uint64_t order = order_get(node);
-        node = child_at(node, order, child_for(node, order, head, key, key_size));
+        node = child_at(node, order, child_for(node, order, key, key_size));
         prefetch(node);
     }
     cmb_intents_pos pos = {.leaf = node, .order = order_get(node)};
-    pos.i = lower_bound(node, pos.order, head, key, key_size, out_equal);
+    pos.i = lower_bound(node, pos.order, key, key_size, out_equal);
     return settle(pos);
 }
 
@@ -249,119 +261,140 @@ typedef struct path {
     bool at_end; /* the key is greater than all others */
 } path;
 
-static void find_path(cmb_intents_node *node, const item *it, path *p)
+static void find_path(cmb_intents_node *node, const cmb_intent *intent, path *p)
 {
-    const uint8_t *key = it->ref->key;
-    const size_t size = it->ref->key_size;
     bool equal;
-    p->height = node->level + 1;
+    p->height = node->level + 1u;
     for (unsigned level = p->height; level-- > 1; node = child_at(node, order_get(node), p->at[level])) {
         p->node[level] = node;
-        p->at[level] = child_for(node, order_get(node), it->head, key, size);
+        p->at[level] = child_for(node, order_get(node), intent->key, intent->key_size);
     }
     p->node[0] = node;
-    p->at[0] = lower_bound(node, order_get(node), it->head, key, size, &equal);
+    p->at[0] = lower_bound(node, order_get(node), intent->key, intent->key_size, &equal);
     p->at_end = !link_get(&node->links[CMB_INTENTS_NEXT]) && p->at[0] == cmb_intents_order_count(order_get(node));
     assert(!equal);
 }
 
-/* Into a node that is not full. */
+static bool has_room(const cmb_intents_node *node, const item *it)
+{
+    return cmb_intents_order_count(order_get(node)) < CMB_INTENTS_FANOUT && compare_shared(node, it->ref->key, it->ref->key_size) == 0;
+}
+
+/* Into a node that has room. */
 static void put(cmb_intents_node *node, unsigned at, const item *it)
 {
     const uint64_t order = order_get(node), slot = cmb_intents_order_count(order), slots = order >> 4;
     const uint64_t below = slots & (((uint64_t)1 << 4 * at) - 1), above = slots >> 4 * at;
-    node->heads[slot] = it->head;
+    node->heads[slot] = cmb_buffer_head(it->ref->key, it->ref->key_size, node->skip);
     node->refs[slot] = it->ref;
     if (node->level)
         atomic_init(&node->links[slot], it->child);
     atomic_store_explicit(&node->order, (below | slot << 4 * at | above << (4 * at + 4)) << 4 | (slot + 1), memory_order_release);
 }
 
-/* Two that take the place of a full node and of an item more. `left` is the node itself where a level is only extended. */
+/* What takes the place of a node that has no room: `left` is the node itself where a level is only extended; right NULL: one is enough. */
 typedef struct split {
     cmb_intents_node *left, *right;
 } split;
 
-static split split_node(cmb_intents_index *index, const path *p, unsigned level, unsigned at, const item *it, cmb_intents_node *left_child)
+/* For some neighbours in order. */
+static cmb_intents_node *make_row(cmb_intents_index *index, unsigned level, const item *items, unsigned n)
+{
+    const cmb_intent *a = items[0].ref, *b = items[n - 1].ref;
+    size_t limit = a->key_size < b->key_size ? a->key_size : b->key_size, shared = 0;
+    while (shared < limit && a->key[shared] == b->key[shared])
+        shared++;
+    return make_node(index, level, items, n, shared < SKIP_MIN ? 0 : shared - SKIP_SLACK);
+}
+
+/* With one item more, and with another child in the place that the path leads to. */
+static split replace(cmb_intents_index *index, const path *p, unsigned level, unsigned at, const item *it, cmb_intents_node *child)
 {
     cmb_intents_node *node = p->node[level];
     const uint64_t order = order_get(node);
+    const unsigned n = cmb_intents_order_count(order) + 1;
     item items[CMB_INTENTS_FANOUT + 1];
-    if (p->at_end)
-        return (split){node, make_node(index, level, it, 1)};
-    for (unsigned i = 0, from = 0; i <= CMB_INTENTS_FANOUT; i++) {
+    if (p->at_end && n > CMB_INTENTS_FANOUT)
+        return (split){node, make_node(index, level, it, 1, compare_shared(node, it->ref->key, it->ref->key_size) ? 0 : node->skip)};
+    for (unsigned i = 0, from = 0; i < n; i++) {
         if (i == at) {
             items[i] = *it;
             continue;
         }
         unsigned slot = cmb_intents_order_slot(order, from);
-        items[i] = (item){node->heads[slot], node->refs[slot], NULL};
+        items[i] = (item){node->refs[slot], NULL};
         if (level)
-            items[i].child = from == p->at[level] ? left_child : link_get(&node->links[slot]);
+            items[i].child = from == p->at[level] ? child : link_get(&node->links[slot]);
         from++;
     }
     index->nodes[level]--;
-    return (split){make_node(index, level, items, HALF), make_node(index, level, items + HALF, HALF)};
+    if (n <= CMB_INTENTS_FANOUT)
+        return (split){make_row(index, level, items, n), NULL};
+    return (split){make_row(index, level, items, HALF), make_row(index, level, items + HALF, HALF)};
 }
 
-/* Between the neighbours of the leaf that was split. */
+/* Between the neighbours of the leaf that was replaced, which goes on pointing to them. The new leaves point to theirs before
+ * anything points to them. */
 static void chain(cmb_intents_node *leaf, split s)
 {
     cmb_intents_node *prev = link_get(&leaf->links[CMB_INTENTS_PREV]), *next = link_get(&leaf->links[CMB_INTENTS_NEXT]);
-    link_set(&s.right->links[CMB_INTENTS_PREV], s.left);
-    link_set(&s.right->links[CMB_INTENTS_NEXT], next);
-    if (s.left != leaf) {
+    cmb_intents_node *last = s.right ? s.right : s.left;
+    link_set(&last->links[CMB_INTENTS_NEXT], next);
+    if (s.right)
+        link_set(&s.right->links[CMB_INTENTS_PREV], s.left);
+    if (s.left != leaf)
         link_set(&s.left->links[CMB_INTENTS_PREV], prev);
+    if (s.right)
         link_set(&s.left->links[CMB_INTENTS_NEXT], s.right);
-        if (prev)
-            link_set(&prev->links[CMB_INTENTS_NEXT], s.left);
-    } else {
-        link_set(&leaf->links[CMB_INTENTS_NEXT], s.right);
-    }
+    if (prev && s.left != leaf)
+        link_set(&prev->links[CMB_INTENTS_NEXT], s.left);
     if (next)
-        link_set(&next->links[CMB_INTENTS_PREV], s.right);
+        link_set(&next->links[CMB_INTENTS_PREV], last);
 }
 
 static item item_of(cmb_intents_node *child)
 {
-    unsigned slot = cmb_intents_order_slot(order_get(child), 0);
-    return (item){child->heads[slot], child->refs[slot], child};
+    return (item){child->refs[cmb_intents_order_slot(order_get(child), 0)], child};
 }
 
-/* Brings a split to the levels above it. */
+/* Brings what took the place of a leaf to the levels above. */
 static void raise(cmb_intents_index *index, const path *p, split s)
 {
     for (unsigned level = 1; level < p->height; level++) {
         cmb_intents_node *parent = p->node[level];
-        const uint64_t order = order_get(parent);
-        const item right = item_of(s.right);
-        if (cmb_intents_order_count(order) < CMB_INTENTS_FANOUT) {
+        const unsigned slot = cmb_intents_order_slot(order_get(parent), p->at[level]);
+        const item right = s.right ? item_of(s.right) : (item){NULL, NULL};
+        if (!s.right || has_room(parent, &right)) {
             /* In this order: until it is replaced the old child shows what both show, so that nothing is ever out of sight. */
-            put(parent, p->at[level] + 1, &right);
-            link_set(&parent->links[cmb_intents_order_slot(order, p->at[level])], s.left);
+            if (s.right)
+                put(parent, p->at[level] + 1, &right);
+            link_set(&parent->links[slot], s.left);
             return;
         }
-        s = split_node(index, p, level, p->at[level] + 1, &right, s.left);
+        s = replace(index, p, level, p->at[level] + 1, &right, s.left);
     }
-    const item both[2] = {item_of(s.left), item_of(s.right)};
-    link_set(&index->root, make_node(index, p->height, both, 2));
+    if (s.right) {
+        const item both[2] = {item_of(s.left), item_of(s.right)};
+        s.left = make_row(index, p->height, both, 2);
+    }
+    link_set(&index->root, s.left);
 }
 
 void cmb_intents_index_add(cmb_intents_index *index, const cmb_intent *intent)
 {
-    const item it = {intent->head, intent, NULL};
+    const item it = {intent, NULL};
     cmb_intents_node *root = link_get(&index->root);
     path p;
     if (!root) {
-        link_set(&index->root, make_node(index, 0, &it, 1));
+        link_set(&index->root, make_node(index, 0, &it, 1, 0));
         return;
     }
-    find_path(root, &it, &p);
-    if (cmb_intents_order_count(order_get(p.node[0])) < CMB_INTENTS_FANOUT) {
+    find_path(root, intent, &p);
+    if (has_room(p.node[0], &it)) {
         put(p.node[0], p.at[0], &it);
         return;
     }
-    split s = split_node(index, &p, 0, p.at[0], &it, NULL);
+    split s = replace(index, &p, 0, p.at[0], &it, NULL);
     chain(p.node[0], s);
     raise(index, &p, s);
 }

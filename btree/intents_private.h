@@ -16,9 +16,9 @@
  * and how they are sorted: 4 bits of count, then the slots' numbers, 4 bits each, in key order. A slot is written while no order
  * names it; storing the new order publishes it. (The permuted leaves of Masstree: Mao, Kohler, Morris 2012.) A full node is split
  * into two new ones, which take its place; the old one stays as it was for those who stand on it, with its neighbours and
- * children of that moment: whatever was in the list by then is found through it. So a balanced tree, whatever the keys and
- * whatever their order; a list with towers of random height would be a good deal simpler, and takes three times as many
- * cache misses.
+ * children of that moment: whatever was in the list by then is found through it. So is a node that gets a key without the bytes that
+ * its keys share. The tree is balanced whatever the keys and whatever their order; a list with towers of random height would
+ * be a good deal simpler, and takes three times as many cache misses.
  */
 #ifndef CMB_BTREE_INTENTS_PRIVATE_H
 #define CMB_BTREE_INTENTS_PRIVATE_H
@@ -61,7 +61,6 @@ typedef struct cmb_intent_version {
 
 typedef struct cmb_intent {
     cmb_intent_chain versions;
-    uint64_t head; /* the first 8 bytes of the key, big-endian */
     uint16_t key_size;
     uint8_t key[];
 } cmb_intent;
@@ -95,9 +94,10 @@ typedef struct cmb_intents_node cmb_intents_node;
 typedef _Atomic(cmb_intents_node *) cmb_intents_link;
 struct cmb_intents_node {
     _Atomic uint64_t order;
-    uint64_t heads[CMB_INTENTS_FANOUT];
+    uint64_t heads[CMB_INTENTS_FANOUT];         /* 8 bytes of each key, big-endian, those at `skip` */
     const cmb_intent *refs[CMB_INTENTS_FANOUT]; /* inner: a lower bound of the child's keys, but for the first child's */
-    unsigned level;                             /* 0: leaf */
+    uint16_t skip;                              /* all its keys begin with the same so many bytes */
+    uint8_t level;                              /* 0: leaf */
     cmb_intents_link links[];                   /* inner: the children; leaf: PREV, NEXT */
 };
 enum { CMB_INTENTS_PREV, CMB_INTENTS_NEXT };

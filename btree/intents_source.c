@@ -13,10 +13,31 @@ typedef struct intents_source {
     cmb_place place;
 } intents_source;
 
+#define AHEAD 4u /* intents of the leaf that a walk prefetches */
+
+static void prefetch(cmb_intents_pos pos, unsigned i)
+{
+    if (i >= cmb_intents_order_count(pos.order))
+        return;
+    const char *intent = (const char *)pos.leaf->refs[cmb_intents_order_slot(pos.order, i)];
+    __builtin_prefetch(intent);
+    __builtin_prefetch(intent + 64); /* the first version lies behind the key */
+}
+
+static void prefetch_ahead(cmb_intents_pos pos, bool backward)
+{
+    if (backward)
+        prefetch(pos, pos.i - AHEAD); /* wraps round to what is no place */
+    else
+        for (unsigned i = pos.i ? AHEAD : 1; i <= AHEAD; i++)
+            prefetch(pos, pos.i + i);
+}
+
 /* Stands on pos, or on the nearest key from there that has an edit to show. */
 static int land(intents_source *s, cmb_intents_pos pos, bool backward)
 {
     while (pos.leaf) {
+        prefetch_ahead(pos, backward);
         s->version = cmb_intent_seen(cmb_intents_at(pos), s->after, s->upto);
         if (s->version) {
             s->pos = pos;
