@@ -271,7 +271,7 @@ static void try_subsets(enumeration *e)
 
 static void end_epoch(enumeration *e, bool flushed)
 {
-    if (e->n || e->size != e->base_size) {
+    if ((e->n || e->size != e->base_size) && e->moment.begun >= e->plan->first) {
         if (!e->in) /* only the length changed */
             e->in = need(malloc(1));
         e->moment.log_bytes = e->since[0] + e->since[1];

@@ -38,6 +38,7 @@ typedef struct crash_plan {
     uint64_t start_size;
     sim_options options;    /* of the states */
     unsigned per_epoch;     /* states judged of an epoch at most */
+    uint64_t first;         /* epochs that ended before this step began are left out */
     uint64_t seed;
     bool no_flush;          /* as if the device's flush did nothing: the harness has to find what is lost then */
     bool noise;             /* the sector that was being written reads as noise */

@@ -59,6 +59,20 @@ static int content_print(cmb_snapshot *snapshot, uint64_t *print)
     return e == CMB_ENOTFOUND ? 0 : e;
 }
 
+int oracle_content(cmb_store *store, const char *ref, uint64_t *out_print)
+{
+    cmb_snapshot *snapshot;
+    uint64_t print = 0;
+    int e = cmb_snapshot_open(store, ref, &snapshot);
+    if (e)
+        return e;
+    e = content_print(snapshot, &print);
+    cmb_snapshot_close(snapshot);
+    if (!e)
+        *out_print = print;
+    return e;
+}
+
 static int ref_print(cmb_store *store, const char *ref, uint64_t *out_print)
 {
     cmb_snapshot *snapshot;
@@ -148,7 +162,9 @@ static const char *check_fully(cmb_store *store)
     return result.findings ? message : e ? complain("fsck", e) : NULL;
 }
 
-#define OPEN_READS (512u << 10) /* bytes besides the log and the ends of segments */
+/* What an open reads at most: the log since the checkpoint before last, some of it again to replay it; the rest of its segment and the next one
+ * in search of a witness, the beginnings of those that follow; and this for superblocks, table pages and windows that overlap. */
+#define OPEN_READS (512u << 10)
 #define NEXT_READS (16u * (128u << 10))
 
 static const char *judge_reader(oracle *o, sim_disk *state, const crash_moment *moment, uint64_t *out_step)
@@ -159,7 +175,7 @@ static const char *judge_reader(oracle *o, sim_disk *state, const crash_moment *
     int e = open_state(sim_device(state), &env, false, &store);
     if (e)
         return complain("it does not open", e);
-    uint64_t read = sim_count(state).bytes_read, bound = moment->log_bytes + 2 * o->segment + NEXT_READS + OPEN_READS;
+    uint64_t read = sim_count(state).bytes_read, bound = 2 * moment->log_bytes + 3 * o->segment + NEXT_READS + OPEN_READS;
     const char *what = NULL;
     o->most_read = read > o->most_read ? read : o->most_read;
     if (o->segment && read > bound) {

@@ -19,7 +19,8 @@ extern const char *const oracle_refs[ORACLE_REFS]; /* 4 branches, then 2 tags */
 enum { ORACLE_BRANCHES = 4 };
 
 typedef struct oracle_prints { uint64_t of[ORACLE_REFS]; } oracle_prints;
-/* 0 or CMB_E…. */
+/* All of these: 0 or CMB_E…. Of the pairs of a ref alone, in order: from 0, each key and then its value is hashed onto what was before (cmb_hash64). CMB_ENOTFOUND. */
+int oracle_content(cmb_store *store, const char *ref, uint64_t *out_print);
 int oracle_look(cmb_store *store, oracle_prints *out_prints);
 
 /* A clock that ticks and numbers that follow from a seed. */
