@@ -91,6 +91,8 @@ static int collect_removals(cmb_store *store, cmb_source *edits, const cmb_noder
         uint64_t count;
         if (edit.key.size < 9 || edit.key.size > CMB_REFLOG_KEY_MAX)
             return cmb_fail(CMB_ECORRUPT, "reflog: a key of %zu bytes", edit.key.size);
+        if (((const uint8_t *)edit.key.data)[edit.key.size - 9]) /* then what follows the range would not follow the key */
+            return cmb_fail(CMB_ECORRUPT, "reflog: a key without a name that ends");
         range_of(edit.key, to_key, &from, &to);
         error = cmb_tree_count_range(&store->table_tree, root, &from, &to, &count);
         if (!error && count > CMB_REFLOG_MAX)
