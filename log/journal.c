@@ -8,8 +8,8 @@
  * logged. A recovery from the checkpoint before finds them as they were, for until then nobody writes into
  * them; it leaves them mapped, and the next checkpoint drops them again.
  *
- * What keeps one longer: an address in it that the new ROOT record refers to (a pin, or the ROOT record
- * itself), frames of it that are not written yet, a relocation that is looking at it.
+ * What keeps one longer: the new ROOT record, or an address in it that this record refers to (a pin); a relocation that is
+ * looking at it. Frames that are still queued do not: they are written before the checkpoint is.
  */
 #include "log/internal.h"
 
@@ -66,12 +66,10 @@ static bool pinned(const cmb_journals *list, uint64_t number)
 }
 
 /* What an image that was tampered with could say of its place is no reason to lose another segment. */
-static bool may_drop(const cmb_journals *list, uint64_t number, uint64_t word)
+static bool may_drop(const cmb_journals *list, uint64_t number, uint64_t physical)
 {
     cmb_log *log = list->log;
-    uint64_t physical = CMB_WORD_PHYSICAL(word);
-    if (!(word & CMB_WORD_CLOSED) || pinned(list, number)
-        || (log->relocating && number >= log->relocating_first && number <= log->relocating_last))
+    if (pinned(list, number) || (log->relocating && number >= log->relocating_first && number <= log->relocating_last))
         return false;
     return cmb_space_state(log, physical) == CMB_SEG_LIVE && physical != log->head.physical && physical != log->meta_segment;
 }
@@ -103,7 +101,7 @@ static int look_at_leaf(cmb_journals *list, cmb_page *leaf, uint64_t end)
         uint64_t number = first + i, word = atomic_load_explicit(&leaf->u.segments[i].word, memory_order_relaxed);
         if (number < list->log->journal_floor || CMB_WORD_KIND(word) != CMB_SEG_JOURNAL)
             continue;
-        if (may_drop(list, number, word))
+        if (may_drop(list, number, CMB_WORD_PHYSICAL(word)))
             e = list_add(list, number, word, leaf);
         else if (number < list->floor)
             list->floor = number;
