@@ -308,6 +308,8 @@ void cmb_watches_announce(cmb_store *store);
 
 /* ---- the store ---- */
 
+#define CMB_SEED_DEFAULT 0x63616d6269756d00u /* of the boundary rule where none is chosen: independent images compare */
+
 struct cmb_store {
     cmb_allocator alloc;
     cmb_env env;
@@ -335,6 +337,10 @@ struct cmb_store {
     uint64_t last_seq;        /* batch of the newest unit */
     cmb_watches watches;
 };
+
+/* A store over a log that is put together from what is there (log/rescue.h), read-only whatever the options say, without
+ * refs: its tables are empty until a ROOT record is read. `params` as there. */
+int cmb_store_open_rescue(cmb_device *dev, const cmb_store_options *options, const cmb_image_params *params, cmb_store **out_store);
 
 /* CMB_EREADONLY if nothing may be written. */
 int cmb_store_check_writable(const cmb_store *store);

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "log/rescue.h"
+
 #define NODE_SIZE 4096u
 #define NODE_SIZE_MIN 256u
 #define NODE_SIZE_MAX 65536u
@@ -66,7 +68,7 @@ static int open_nodes(cmb_store *store, const cmb_store_options *o)
     return cmb_nodes_create(&store->alloc, store->log, kinds[o->residency], o->pool_size, &store->nodes);
 }
 
-static int open_log(cmb_store *store, const cmb_store_options *o)
+static int open_log(cmb_store *store, const cmb_store_options *o, const cmb_image_params *rescue)
 {
     cmb_log_options options = {.alloc = store->alloc,
                                .env = store->env,
@@ -75,7 +77,7 @@ static int open_log(cmb_store *store, const cmb_store_options *o)
                                .replay = cmb_edits_replay,
                                .ctx = store,
                                .remapped = on_remapped};
-    int error = cmb_log_open(store->dev, &options, &store->log);
+    int error = rescue ? cmb_log_open_rescue(store->dev, &options, rescue, &store->log) : cmb_log_open(store->dev, &options, &store->log);
     if (error)
         return error;
     const cmb_image_params *p = cmb_log_params(store->log);
@@ -94,14 +96,14 @@ static int open_log(cmb_store *store, const cmb_store_options *o)
     return error;
 }
 
-static int open_tables(cmb_store *store)
+static int open_tables(cmb_store *store, bool rescue)
 {
     uint64_t addr;
     uint32_t length;
     for (unsigned i = 0; i < CMB_TABLES; i++)
         cmb_tree_empty(&store->tree, &store->tables[i].root);
     cmb_log_root(store->log, &addr, &length);
-    return length ? cmb_root_read(store, addr, length) : 0;
+    return length && !rescue ? cmb_root_read(store, addr, length) : 0;
 }
 
 static void describe(cmb_store *store)
@@ -171,7 +173,8 @@ static int create(cmb_device *dev, const cmb_store_options *o, cmb_store **out_s
     return 0;
 }
 
-int cmb_store_open_device(cmb_device *dev, const cmb_store_options *options, cmb_store **out_store)
+/* rescue: not NULL for a log that is put together from what is there; its tables are empty. */
+static int open_device(cmb_device *dev, const cmb_store_options *options, const cmb_image_params *rescue, cmb_store **out_store)
 {
     static const cmb_store_options defaults;
     const cmb_store_options *o = options ? options : &defaults;
@@ -181,15 +184,25 @@ int cmb_store_open_device(cmb_device *dev, const cmb_store_options *options, cmb
         return error;
     error = prepare(store);
     if (!error)
-        error = open_log(store, o);
+        error = open_log(store, o, rescue);
     if (!error)
-        error = open_tables(store);
+        error = open_tables(store, rescue != NULL);
     if (error) {
         (void)teardown(store); /* nothing was written, so there is nothing to seal */
         return error;
     }
     *out_store = store;
     return 0;
+}
+
+int cmb_store_open_device(cmb_device *dev, const cmb_store_options *options, cmb_store **out_store)
+{
+    return open_device(dev, options, /* rescue= */ NULL, out_store);
+}
+
+int cmb_store_open_rescue(cmb_device *dev, const cmb_store_options *options, const cmb_image_params *params, cmb_store **out_store)
+{
+    return open_device(dev, options, params, out_store);
 }
 
 static int open_own(const char *name, cmb_open_mode mode, const cmb_store_options *o, uint64_t size, cmb_device **out_dev)
@@ -301,7 +314,7 @@ static int choose_params(cmb_device *dev, const cmb_init_options *init, const cm
     memset(p, 0, sizeof *p);
     p->hash_kind = (uint8_t)(init->hash ? init->hash : CMB_HASH_XXH3);
     p->node_target = init->node_size ? init->node_size : NODE_SIZE;
-    p->boundary_seed = init->seed ? init->seed : SEED;
+    p->boundary_seed = init->seed ? init->seed : CMB_SEED_DEFAULT;
     p->fixed_size = init->size ? init->size : caps.flags & CMB_CAP_GROW ? 0 : caps.size;
     if (init->hash && !cmb_hash_kind_name(init->hash))
         return cmb_fail(CMB_EINVAL, "unknown hash %u", (unsigned)init->hash);

@@ -11,6 +11,7 @@
 #include <cambium/inspect.h>
 #include <cambium/merge.h>
 #include <cambium/path.h>
+#include <cambium/salvage.h>
 #include <cambium/store.h>
 #include <cambium/sync.h>
 #include <cambium/tag.h>
