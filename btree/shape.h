@@ -26,6 +26,7 @@ typedef struct cmb_node_facts {
     uint64_t front;     /* the greatest hash in the right window of a boundary before the first entry */
     uint64_t start[2];  /* the first key behind what all keys share, as big-endian numbers, zero-padded */
     uint32_t length;    /* bytes of the record */
+    uint32_t place;     /* for who keeps them: where the record lies */
     uint16_t prefix;    /* bytes that all keys share */
     uint16_t count;     /* entries of its own */
     bool out_of_line;

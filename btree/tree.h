@@ -48,6 +48,11 @@ int cmb_value_writer_adopt(cmb_value_writer *writer, const cmb_value_reader *fro
 /* Visits the records of a value: for liveness, fsck, relocation. verify: contents too. */
 typedef int (*cmb_record_fn)(void *ctx, uint64_t addr, uint32_t length, uint8_t kind);
 int cmb_value_visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cmb_record_fn fn, void *ctx);
+/* Was the CHUNK record at addr, `length` bytes of it, verified to have this name? whole: the name is that of a value of one chunk.
+ * Names of as many bytes as the image's hash gives. False: it has to be read. */
+typedef bool (*cmb_chunk_known_fn)(void *ctx, uint64_t addr, uint32_t length, const uint8_t *name, bool whole);
+/* Verifies as cmb_value_visit does; chunks that are known are not read again. */
+int cmb_value_visit_known(const cmb_tree *tree, const cmb_valref *ref, cmb_chunk_known_fn known, cmb_record_fn fn, void *ctx);
 
 /* ---- point reads (get.c) ---- */
 
@@ -204,6 +209,9 @@ typedef struct cmb_walk_ops {
      * returns non-zero. NULL: stop with the error. */
     int (*damage)(void *ctx, const cmb_noderef *ref, int error, const uint8_t *before, size_t before_size, const uint8_t *last, size_t last_size);
     bool read_leaves, verify_values;
+    /* With read_leaves: was this leaf verified elsewhere, with keys beyond `before` and up to `last`? Then it is as one that was not
+     * read. Not asked about leaves under out-of-line references. May be NULL. */
+    bool (*known)(void *ctx, const cmb_noderef *ref, const uint8_t *before, size_t before_size, const uint8_t *last, size_t last_size);
 } cmb_walk_ops;
 int cmb_tree_walk(const cmb_tree *tree, const cmb_noderef *root, const cmb_walk_ops *ops, void *ctx);
 /* Are names, shape, counts and order what a fresh build of the same entries would give? The oracle; fsck --full. O(n) time, bounded memory. */

@@ -196,9 +196,11 @@ static int verify_chunk(cmb_value_reader *r, uint32_t i)
     return error ? error : cmb_record_check(r->record, r->record_size, r->list.addrs[i]);
 }
 
-int cmb_value_visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cmb_record_fn fn, void *ctx)
+/* known NULL: no chunk is. verify false: none is asked about. */
+static int visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cmb_chunk_known_fn known, cmb_record_fn fn, void *ctx)
 {
-    if (!verify && cmb_chunk_count(ref->size) == 1) /* the reference says it all */
+    bool single = cmb_chunk_count(ref->size) == 1;
+    if (single && (!verify || (known && known(ctx, ref->addr, ref->length, ref->name.bytes, true)))) /* the reference says it all */
         return fn(ctx, ref->addr, ref->length, CMB_RECORD_CHUNK);
     cmb_value_reader *r;
     int error = cmb_value_reader_open(tree, ref, &r);
@@ -206,11 +208,24 @@ int cmb_value_visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cm
         return error;
     if (r->list.count > 1)
         error = fn(ctx, ref->addr, ref->length, CMB_RECORD_CHUNKS);
+    size_t name_size = cmb_name_size(tree->hash);
     for (uint32_t i = 0; i < r->list.count && !error; i++) {
-        error = verify ? verify_chunk(r, i) : 0;
+        uint32_t length = CMB_RECORD_HEADER + cmb_chunk_size(ref->size, i);
+        bool reads = verify && (single || !known || !known(ctx, r->list.addrs[i], length, r->list.names + i * name_size, false));
+        error = reads ? verify_chunk(r, i) : 0;
         if (!error)
-            error = fn(ctx, r->list.addrs[i], CMB_RECORD_HEADER + cmb_chunk_size(ref->size, i), CMB_RECORD_CHUNK);
+            error = fn(ctx, r->list.addrs[i], length, CMB_RECORD_CHUNK);
     }
     cmb_value_reader_close(r);
     return error;
+}
+
+int cmb_value_visit(const cmb_tree *tree, const cmb_valref *ref, bool verify, cmb_record_fn fn, void *ctx)
+{
+    return visit(tree, ref, verify, NULL, fn, ctx);
+}
+
+int cmb_value_visit_known(const cmb_tree *tree, const cmb_valref *ref, cmb_chunk_known_fn known, cmb_record_fn fn, void *ctx)
+{
+    return visit(tree, ref, true, known, fn, ctx);
 }

@@ -91,11 +91,14 @@ static int visit(walk *w, const cmb_noderef *ref, bool *out_descend)
     if (passes)
         return passes < 0 ? passes : 0;
     bool reads = ref->level > 0 || ref->out_of_line || w->ops->read_leaves;
+    if (reads)
+        find_range(w);
+    if (reads && w->ops->known && ref->level == 0 && !ref->out_of_line)
+        reads = !w->ops->known(w->ctx, ref, w->before, w->before_size, w->last, w->last_size);
     if (!reads) {
         int result = w->ops->node ? w->ops->node(w->ctx, ref, NULL) : 0;
         return result < 0 ? result : 0;
     }
-    find_range(w);
     int error = read_node(w, ref);
     if (error)
         return report(w, ref, error);

@@ -1,39 +1,30 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fsck.c: looking for damage (inspect.h). Each layer is asked in turn, from the superblocks up; damage is told and
- * stepped over where that is possible. Nothing is written.
+ * fsck.c: looking for damage (fsck.h). Each layer is asked in turn, from the superblocks up; damage is told and
+ * stepped over where that is possible. A full check reads the log once from end to end, in large pieces and by several
+ * threads (facts.h); the walk over the trees that follows reads inner nodes and holds the leaves' facts against them. Nothing is
+ * written.
  */
-#include <cambium/inspect.h>
+#include <cambium/fsck.h>
 
 #include <stdio.h>
 
 #include "log/format.h"
-#include "store/mark.h"
+#include "store/report.h"
 
 typedef struct fsck {
     cmb_store *store;
     const cmb_fsck_options *options;
     cmb_fsck_result result;
-    unsigned shift;      /* of a segment */
+    cmb_report report;
+    cmb_facts *facts;    /* FULL */
     cmb_mark mark;       /* STRUCTURE and above */
     uint64_t total;      /* bytes that are to be read, as far as known */
-    uint64_t scanned;    /* bytes of frames */
-    cmb_addrset *shapes; /* roots whose shape was looked at */
+    uint64_t done;       /* bytes at the last progress */
+    cmb_addrset *shapes; /* roots and inner nodes whose shape was looked at */
 } fsck;
 
 /* ---- telling ---- */
-
-/* Non-zero: the caller of fsck wants no more. The detail text of the thread is the finding's text. */
-static int found(fsck *f, const char *code, int error, uint64_t addr, const char *where)
-{
-    char text[512];
-    f->result.findings++;
-    snprintf(text, sizeof(text), "%s", cmb_error_detail());
-    if (!f->options->on_finding)
-        return 0;
-    cmb_finding finding = {code, error, addr, text, where};
-    return f->options->on_finding(f->options->ctx, &finding) ? cmb_fail(CMB_ESTOPPED, "fsck was stopped") : 0;
-}
 
 static bool is_damage(int error)
 {
@@ -42,15 +33,19 @@ static bool is_damage(int error)
 }
 
 /* Damage becomes a finding; anything else stops the check. */
-static int judge(fsck *f, int error, const char *code, uint64_t addr, const char *where)
+static int judge(fsck *f, int error, cmb_finding_number number, uint64_t addr, cmb_owner_kind kind, const char *who)
 {
-    return is_damage(error) ? found(f, code, error, addr, where) : error;
+    if (!is_damage(error))
+        return error;
+    return cmb_report_add(&f->report, &(cmb_damage){.number = number, .error = error, .addr = addr, .owner = {kind, who}}, NULL);
 }
 
 static void tell_progress(fsck *f, uint64_t bytes)
 {
+    if (bytes > f->done)
+        f->done = bytes;
     if (f->options->on_progress)
-        f->options->on_progress(f->options->ctx, bytes, f->total > bytes ? f->total : bytes);
+        f->options->on_progress(f->options->ctx, f->done, f->total > f->done ? f->total : f->done);
 }
 
 /* ---- superblocks and tables ---- */
@@ -75,7 +70,7 @@ static int check_superblocks(fsck *f)
                              (unsigned long long)slot * CMB_SUPER_SPACING, (int)strcspn(why, "\n"), why);
         }
         if (error)
-            error = judge(f, error, "superblock-damaged", 0, "nothing: the other copies hold");
+            error = judge(f, error, CMB_FINDING_SUPERBLOCK_DAMAGED, 0, CMB_OWNER_OTHER, "nothing: the other copies hold");
         if (error)
             return error;
     }
@@ -84,10 +79,12 @@ static int check_superblocks(fsck *f)
 
 static int table_finding(void *ctx, int error, const char *text)
 {
+    char copy[512]; /* it may be the detail text itself */
     if (error == CMB_ENOMEM)
         return error;
-    cmb_fail(error, "%s", text);
-    return found(ctx, "table-damaged", error, 0, "segments that this page maps");
+    snprintf(copy, sizeof copy, "%s", text);
+    cmb_fail(error, "%s", copy);
+    return judge(ctx, error, CMB_FINDING_TABLE_DAMAGED, 0, CMB_OWNER_OTHER, "segments that this page maps");
 }
 
 static int check_tables(fsck *f)
@@ -97,7 +94,7 @@ static int check_tables(fsck *f)
 
 /* ---- refs and their commits ---- */
 
-static int check_parents(fsck *f, const char *where, const cmb_commit_record *record)
+static int check_parents(fsck *f, const char *ref, const cmb_commit_record *record)
 {
     for (size_t i = 0; i < record->commit.parent_count; i++) {
         cmb_commit_at at;
@@ -108,11 +105,34 @@ static int check_parents(fsck *f, const char *where, const cmb_commit_record *re
             error = cmb_fail(CMB_ECORRUPT, "a parent at %llu lies above its child at %llu", (unsigned long long)at.addr,
                              (unsigned long long)record->at.addr);
         if (error)
-            error = judge(f, error, "parent-missing", record->at.addr, where);
+            error = judge(f, error, CMB_FINDING_PARENT_MISSING, record->at.addr, CMB_OWNER_REF, ref);
         if (error)
             return error;
     }
     return 0;
+}
+
+static int check_commit(fsck *f, const char *name, const cmb_commit_at *expected)
+{
+    cmb_commit_record *record;
+    cmb_commit_at at;
+    int error = cmb_commit_find(f->store, &expected->id, &at);
+    if (!error && at.addr != expected->addr)
+        error = cmb_fail(CMB_ECORRUPT, "the index has its commit at %llu, the ref at %llu", (unsigned long long)at.addr,
+                         (unsigned long long)expected->addr);
+    if (error)
+        error = judge(f, error, CMB_FINDING_INDEX_MISMATCH, expected->addr, CMB_OWNER_REF, name);
+    if (error)
+        return error;
+    error = cmb_commit_load(f->store, expected, &record);
+    if (error) /* STRUCTURE tells of it when it comes there */
+        return f->options->level > CMB_FSCK_QUICK && is_damage(error)
+                   ? 0
+                   : judge(f, error, CMB_FINDING_COMMIT_DAMAGED, expected->addr, CMB_OWNER_REF, name);
+    f->result.commits++;
+    error = check_parents(f, name, record);
+    cmb_commit_free(&record->commit);
+    return error;
 }
 
 static int check_ref(void *ctx, const char *name, const cmb_state *state)
@@ -121,30 +141,12 @@ static int check_ref(void *ctx, const char *name, const cmb_state *state)
     size_t prefix = strncmp(name, CMB_TAGS, sizeof CMB_TAGS - 1) == 0     ? sizeof CMB_TAGS - 1
                     : strncmp(name, CMB_HEADS, sizeof CMB_HEADS - 1) == 0 ? sizeof CMB_HEADS - 1
                                                                           : 0;
-    cmb_commit_record *record;
-    cmb_commit_at at;
     f->result.refs++;
     int error =
         prefix ? cmb_ref_name_check(name + prefix) : cmb_fail(CMB_EINVAL, "'%s' is neither a branch nor a tag", name);
     if (error)
-        error = judge(f, error, "ref-name", 0, name);
-    if (error || state->commit.id.size == 0)
-        return error;
-    error = cmb_commit_find(f->store, &state->commit.id, &at);
-    if (!error && at.addr != state->commit.addr)
-        error = cmb_fail(CMB_ECORRUPT, "the index has its commit at %llu, the ref at %llu", (unsigned long long)at.addr,
-                         (unsigned long long)state->commit.addr);
-    if (error)
-        error = judge(f, error, "index-mismatch", state->commit.addr, name);
-    if (error)
-        return error;
-    error = cmb_commit_load(f->store, &state->commit, &record);
-    if (error) /* STRUCTURE tells of it when it comes there */
-        return f->options->level == CMB_FSCK_QUICK ? judge(f, error, "commit-damaged", state->commit.addr, name) : 0;
-    f->result.commits++;
-    error = check_parents(f, name, record);
-    cmb_commit_free(&record->commit);
-    return error;
+        error = judge(f, error, CMB_FINDING_REF_NAME, 0, CMB_OWNER_REF, name);
+    return error || state->commit.id.size == 0 ? error : check_commit(f, name, &state->commit);
 }
 
 static int check_refs(fsck *f)
@@ -153,96 +155,48 @@ static int check_refs(fsck *f)
     /* Above QUICK the mark tells of it. */
     return is_damage(error) && f->options->level > CMB_FSCK_QUICK
                ? 0
-               : judge(f, error, "refs-unreadable", 0, "branches and tags from there on");
+               : judge(f, error, CMB_FINDING_REFS_UNREADABLE, 0, CMB_OWNER_OTHER, "branches and tags from there on");
 }
 
 /* ---- trees ---- */
 
-static int mark_damage(void *ctx, const cmb_damage *damage)
+static int mark_damage(void *ctx, const cmb_damage *damage, uint32_t *out_id)
 {
-    return found(ctx, damage->code, damage->error, damage->addr, damage->where);
+    fsck *f = ctx;
+    return cmb_report_add(&f->report, damage, out_id);
+}
+
+static void mark_shared(void *ctx, uint32_t id, const cmb_owner *owner)
+{
+    fsck *f = ctx;
+    cmb_report_share(&f->report, id, owner);
 }
 
 static void mark_progress(void *ctx, uint64_t bytes)
 {
-    tell_progress(ctx, bytes);
+    fsck *f = ctx;
+    tell_progress(f, f->facts ? 0 : bytes); /* what the walk of a full check reads itself is little */
 }
 
 static int check_trees(fsck *f)
 {
     bool full = f->options->level == CMB_FSCK_FULL;
-    cmb_mark_options options = {
-        .read_leaves = full, .verify_values = full, .damage = mark_damage, .progress = mark_progress, .ctx = f};
+    cmb_mark_options options = {.read_leaves = full, .verify_values = full, .facts = f->facts, .damage = mark_damage, .shared = mark_shared,
+                                .progress = mark_progress, .ctx = f};
     int error = cmb_mark_store(f->store, &options, &f->mark);
+    if (!error)
+        error = cmb_report_flush(&f->report);
     if (error)
         return error;
     f->result.nodes = f->mark.nodes.count;
     f->result.leaves = f->mark.leaves.count;
     f->result.values = f->mark.values.count;
     f->result.commits = f->mark.commits.count;
-    f->result.bytes = f->mark.bytes - (full ? 0 : f->mark.leaves.bytes + f->mark.values.bytes);
+    f->result.bytes = full ? cmb_facts_bytes(f->facts) : f->mark.bytes - f->mark.leaves.bytes - f->mark.values.bytes;
     return 0;
 }
 
-/* ---- FULL: shapes and frames ---- */
-
-static int check_shape(void *ctx, const char *name, const cmb_state *state)
-{
-    fsck *f = ctx;
-    bool added;
-    if (state->root.addr == 0)
-        return 0;
-    int error = cmb_addrset_add(f->shapes, state->root.addr, 0, &added);
-    if (error || !added)
-        return error;
-    error = cmb_tree_check_shape(&f->store->tree, &state->root);
-    return error ? judge(f, error, "shape-wrong", state->root.addr, name) : 0;
-}
-
-static int check_shapes(fsck *f)
-{
-    int error = cmb_addrset_create(&f->store->alloc, f->shift, &f->shapes);
-    if (error)
-        return error;
-    error = cmb_refs_each(f->store, "", check_shape, f);
-    cmb_addrset_destroy(f->shapes);
-    return error;
-}
-
-/* Does anything that is kept lie in the frame that begins here? Its length is not known: the longest one's is taken. */
-static bool reaches(const fsck *f, uint64_t addr)
-{
-    uint64_t segment_end = ((addr >> f->shift) + 1) << f->shift;
-    uint64_t end = addr + CMB_FRAME_MAX < segment_end ? addr + CMB_FRAME_MAX : segment_end;
-    for (uint64_t a = cmb_align_up(addr, CMB_RECORD_ALIGN); a < end; a += CMB_RECORD_ALIGN) {
-        if (cmb_addrset_has(f->mark.seen, a))
-            return true;
-    }
-    return false;
-}
-
-static int scan_event(void *ctx, const cmb_scan_event *event)
-{
-    fsck *f = ctx;
-    if (!event->record && !event->error) {
-        f->result.frames++;
-        f->scanned += event->frame_length;
-        tell_progress(f, f->mark.bytes + f->scanned);
-    }
-    if (!event->error)
-        return 0;
-    bool record = event->addr != event->frame_addr;
-    const char *where = reaches(f, event->addr)
-                            ? "records that are in use: findings about nodes, values or commits name them"
-                            : "nothing that is in use";
-    return judge(f, event->error, record ? "record-damaged" : "frame-damaged", event->addr, where);
-}
-
-static int scan_segment(void *ctx, const cmb_segment_info *info)
-{
-    fsck *f = ctx;
-    return info->kind == CMB_SEG_META ? 0 : cmb_log_scan(f->store->log, info->logical, scan_event, f);
-}
+/* ---- FULL: frames and shapes ---- */
 
 static int measure_segment(void *ctx, const cmb_segment_info *info)
 {
@@ -250,15 +204,105 @@ static int measure_segment(void *ctx, const cmb_segment_info *info)
     return 0;
 }
 
-static int check_frames(fsck *f)
+static void facts_progress(void *ctx, uint64_t bytes)
 {
-    int error = cmb_log_segments(f->store->log, scan_segment, f);
-    f->result.bytes += f->scanned;
+    tell_progress(ctx, bytes);
+}
+
+static int gather_facts(fsck *f)
+{
+    uint64_t log = 0;
+    int error = cmb_log_segments(f->store->log, measure_segment, &log);
+    f->total = error ? 0 : log; /* a table that cannot be read was told of */
+    cmb_facts_options options = {.threads = f->options->threads, .memory = f->options->memory, .progress = facts_progress, .ctx = f};
+    error = error == CMB_ENOMEM ? error : cmb_facts_gather(f->store, &options, &f->facts);
+    if (!error)
+        f->result.frames = cmb_facts_frames(f->facts);
     return error;
 }
 
+/* Does anything that is kept lie in the frame that begins here? Its length is not known: the longest one's is taken. */
+static bool reaches(const fsck *f, uint64_t addr)
+{
+    unsigned shift = cmb_log_params(f->store->log)->segment_shift;
+    uint64_t segment_end = ((addr >> shift) + 1) << shift;
+    uint64_t end = addr + CMB_FRAME_MAX < segment_end ? addr + CMB_FRAME_MAX : segment_end;
+    for (uint64_t a = cmb_align_up(addr, CMB_RECORD_ALIGN); a < end; a += CMB_RECORD_ALIGN)
+        if (cmb_addrset_has(f->mark.seen, a))
+            return true;
+    return false;
+}
+
+static int tell_lost(fsck *f, const cmb_lost *lost)
+{
+    bool used = reaches(f, lost->addr);
+    const char *who = used ? "records that are in use: findings about nodes, values or commits name them" : "nothing that is in use";
+    cmb_finding_number number = lost->record ? CMB_FINDING_RECORD_DAMAGED
+                                : used       ? CMB_FINDING_FRAME_DAMAGED
+                                             : CMB_FINDING_FRAME_DAMAGED_UNUSED;
+    return judge(f, cmb_fail(CMB_ECORRUPT, "%s", lost->text), number, lost->addr, CMB_OWNER_OTHER, who);
+}
+
+static int check_frames(fsck *f)
+{
+    size_t n;
+    uint64_t total;
+    int error = 0;
+    const cmb_lost *lost = cmb_facts_lost(f->facts, &n, &total);
+    for (size_t i = 0; i < n && !error; i++)
+        error = tell_lost(f, &lost[i]);
+    if (error || total <= n)
+        return error;
+    error = cmb_fail(CMB_ECORRUPT, "%llu more damaged frames", (unsigned long long)(total - n));
+    return judge(f, error, CMB_FINDING_FRAMES_DAMAGED_MORE, 0, CMB_OWNER_OTHER, "what findings about nodes, values and commits name");
+}
+
+static bool shape_facts(void *ctx, uint64_t addr, cmb_node_facts *out_facts)
+{
+    fsck *f = ctx;
+    return cmb_facts_leaf(f->facts, addr, out_facts);
+}
+
+static int shape_done(void *ctx, uint64_t addr, bool *out_added)
+{
+    fsck *f = ctx;
+    return cmb_addrset_add(f->shapes, addr, 0, out_added);
+}
+
+static int check_shape_of(fsck *f, const char *name, const cmb_noderef *root)
+{
+    static const cmb_shape_ops ops = {.facts = shape_facts, .done = shape_done};
+    bool added;
+    if (root->addr == 0)
+        return 0;
+    int error = cmb_addrset_add(f->shapes, root->addr, 0, &added);
+    if (error || !added)
+        return error;
+    error = cmb_tree_check_shape_with(&f->store->tree, root, &ops, f);
+    return error ? judge(f, error, CMB_FINDING_SHAPE_WRONG, root->addr, CMB_OWNER_REF, name) : 0;
+}
+
+static int check_shape(void *ctx, const char *name, const cmb_state *state)
+{
+    int error = check_shape_of(ctx, name, &state->root);
+    return error || !state->working ? error : check_shape_of(ctx, name, &state->commit_root);
+}
+
+static int check_shapes(fsck *f)
+{
+    int error = cmb_addrset_create(&f->store->alloc, cmb_log_params(f->store->log)->segment_shift, &f->shapes);
+    if (error)
+        return error;
+    error = cmb_refs_each(f->store, "", check_shape, f);
+    cmb_addrset_destroy(f->shapes);
+    return error;
+}
+
+/* ---- all of it ---- */
+
 static int run(fsck *f)
 {
+    bool full = f->options->level == CMB_FSCK_FULL;
     int error = check_superblocks(f);
     if (!error)
         error = check_tables(f);
@@ -266,15 +310,14 @@ static int run(fsck *f)
         error = check_refs(f);
     if (error || f->options->level == CMB_FSCK_QUICK)
         return error;
-    uint64_t log = 0;
-    error = cmb_log_segments(f->store->log, measure_segment, &log);
-    f->total = f->options->level == CMB_FSCK_FULL ? 2 * log : 0; /* trees, then frames; shapes are not counted */
-    uint64_t before = f->result.findings;
+    if (full)
+        error = gather_facts(f);
+    uint64_t before = f->report.findings;
     if (!error)
         error = check_trees(f);
-    if (error || f->options->level != CMB_FSCK_FULL)
+    if (error || !full)
         return error;
-    if (f->result.findings == before) /* what cannot be read has no shape */
+    if (f->report.findings == before) /* what cannot be read has no shape */
         error = check_shapes(f);
     return error ? error : check_frames(f);
 }
@@ -283,10 +326,16 @@ int cmb_fsck(cmb_store *store, const cmb_fsck_options *options, cmb_fsck_result 
 {
     if (options->level < CMB_FSCK_QUICK || options->level > CMB_FSCK_FULL)
         return cmb_fail(CMB_EINVAL, "unknown fsck level %d", (int)options->level);
-    fsck f = {.store = store, .options = options, .shift = cmb_log_params(store->log)->segment_shift};
+    fsck f = {.store = store, .options = options};
+    cmb_report_init(&f.report, store, options);
     int error = run(&f);
     cmb_mark_destroy(&f.mark);
-    if (!error)
-        *out_result = f.result;
-    return error;
+    cmb_facts_destroy(f.facts);
+    cmb_report_destroy(&f.report);
+    if (error)
+        return error;
+    f.result.findings = f.report.findings;
+    f.result.spare = f.report.spare;
+    *out_result = f.result;
+    return 0;
 }

@@ -3,53 +3,49 @@
 
 #include <stdio.h>
 
+#include "store/hurt.h"
 #include "store/tag.h"
 
 #define LABEL_MAX (CMB_REF_NAME_MAX + 40u)
-#define WHERE_MAX (LABEL_MAX + 200u)
 
 /* The walk of one tree, and what is common to all of them. */
 typedef struct walk {
     cmb_store *store;
     const cmb_mark_options *options;
     cmb_mark *mark;
-    cmb_addrset *hurt;     /* nodes above damage that was reported, and what was damaged */
-    char label[LABEL_MAX]; /* whose tree this is */
-    bool is_ref;           /* a branch's or tag's: told when it shares damage; commits are only counted */
+    cmb_hurt *hurt;        /* nodes above damage that was reported, and what was damaged */
+    cmb_owner owner;       /* whose tree this is; its name is the label */
+    char label[LABEL_MAX];
     bool is_table;
     unsigned top;                      /* level of the present root */
     uint64_t path[CMB_LEVEL_MAX + 1u]; /* addresses from the root down to where the walk is, by level */
-    uint64_t hurt_commits;
-    bool shares;   /* this commit's tree reaches damage that was reported before */
     uint64_t told; /* bytes at the last progress */
     uint8_t key[CMB_KEY_MAX];
 } walk;
 
-/* ---- telling ---- */
-
-static void key_text(char *out, size_t room, const uint8_t *key, size_t size)
+static void own(walk *w, cmb_owner_kind kind, const char *name)
 {
-    size_t used = 0;
-    for (size_t i = 0; i < size; i++) {
-        bool plain = key[i] >= 0x20 && key[i] < 0x7f && key[i] != '"' && key[i] != '\\';
-        if (used + 8 > room) {
-            memcpy(out + used, "...", 3);
-            used += 3;
-            break;
-        }
-        if (plain)
-            out[used++] = (char)key[i];
-        else
-            used += (size_t)snprintf(out + used, room - used, "\\x%02x", key[i]);
-    }
-    out[used] = 0;
+    snprintf(w->label, sizeof(w->label), "%s", name);
+    w->owner = (cmb_owner){kind, w->label};
 }
 
-static int tell(const walk *w, const char *code, int error, uint64_t addr, const char *where)
+/* ---- telling ---- */
+
+/* Fills in the owner. Damage of memory is not the image's. */
+static int tell_damage(const walk *w, cmb_damage *damage, uint32_t *out_id)
 {
-    if (error == CMB_ENOMEM || !w->options->damage)
-        return error;
-    return w->options->damage(w->options->ctx, &(cmb_damage){code, error, addr, where});
+    *out_id = CMB_DAMAGE_UNSHARED;
+    if (damage->error == CMB_ENOMEM || !w->options->damage)
+        return damage->error;
+    damage->owner = w->owner;
+    return w->options->damage(w->options->ctx, damage, out_id);
+}
+
+static int tell(walk *w, cmb_finding_number number, int error, uint64_t addr)
+{
+    uint32_t id;
+    error = tell_damage(w, &(cmb_damage){.number = number, .error = error, .addr = addr}, &id);
+    return error || id == CMB_DAMAGE_UNSHARED ? error : cmb_hurt_add(w->hurt, addr, id);
 }
 
 static void progress(walk *w)
@@ -76,37 +72,26 @@ static int add(walk *w, uint64_t addr, uint32_t length, cmb_tally *tally, bool *
 
 /* ---- one tree ---- */
 
-static int note_hurt(walk *w, uint64_t addr)
-{
-    bool added;
-    return addr ? cmb_addrset_add(w->hurt, addr, 0, &added) : 0;
-}
-
 /* The way from the root down to `level` is hurt: other trees that share a part of it are told of. */
-static int hurt_path(walk *w, unsigned level)
+static int hurt_path(walk *w, unsigned level, uint32_t id)
 {
-    for (unsigned l = level; l <= w->top; l++) {
-        int error = note_hurt(w, w->path[l]);
-        if (error)
-            return error;
-    }
-    return 0;
+    int error = 0;
+    for (unsigned l = level; l <= w->top && id != CMB_DAMAGE_UNSHARED && !error; l++)
+        error = cmb_hurt_add(w->hurt, w->path[l], id);
+    return error;
 }
 
-static int met_again(walk *w, const cmb_noderef *ref)
+/* A record of this owner's that was looked at for another one; above_level: whose nodes lie above it, from there on up. */
+static int met_again(walk *w, uint64_t addr, unsigned above_level)
 {
-    char where[WHERE_MAX];
-    if (!cmb_addrset_has(w->hurt, ref->addr))
-        return 0;
-    int error = hurt_path(w, ref->level);
-    if (error)
-        return error;
-    w->shares = true;
-    if (!w->is_ref)
-        return 0;
-    snprintf(where, sizeof(where), "%s", w->label);
-    error = cmb_fail(CMB_ECORRUPT, "what is damaged below the node at %llu is shared", (unsigned long long)ref->addr);
-    return tell(w, "damage-shared", error, ref->addr, where);
+    size_t n;
+    int error = 0;
+    const uint32_t *ids = cmb_hurt_at(w->hurt, addr, &n);
+    for (size_t i = 0; i < n && !error; i++) {
+        w->options->shared(w->options->ctx, ids[i], &w->owner);
+        error = hurt_path(w, above_level, ids[i]);
+    }
+    return error;
 }
 
 static int enter(void *ctx, const cmb_noderef *ref)
@@ -119,7 +104,7 @@ static int enter(void *ctx, const cmb_noderef *ref)
         return 0;
     int error = add(w, ref->addr, ref->length, w->is_table ? &m->tables : ref->level ? &m->nodes : &m->leaves, &added);
     if (!error && !added)
-        error = met_again(w, ref);
+        error = met_again(w, ref->addr, ref->level + 1u);
     if (error || !added)
         return error ? error : 1;
     if (!w->is_table && ref->level == 0)
@@ -139,32 +124,41 @@ static int value_record(void *ctx, uint64_t addr, uint32_t length, uint8_t kind)
 
 static int damaged_value(walk *w, const cmb_node *leaf, uint32_t i, const cmb_valref *ref, int error)
 {
-    char shown[120], where[WHERE_MAX];
-    uint32_t size = cmb_node_key(leaf, i, w->key);
-    key_text(shown, sizeof(shown), w->key, size);
-    snprintf(where, sizeof(where), "%s, key \"%s\"", w->label, shown);
-    int e = hurt_path(w, 0);
-    return e ? e : tell(w, "value-damaged", error, ref->addr, where);
+    uint32_t id;
+    cmb_bytes key = {w->key, cmb_node_key(leaf, i, w->key)};
+    error = tell_damage(w, &(cmb_damage){.number = CMB_FINDING_VALUE_DAMAGED, .error = error, .addr = ref->addr, .keyed = true,
+                                         .before = key, .last = key}, &id);
+    if (!error && id != CMB_DAMAGE_UNSHARED)
+        error = cmb_hurt_add(w->hurt, ref->addr, id);
+    return error ? error : hurt_path(w, 0, id);
+}
+
+static bool chunk_known(void *ctx, uint64_t addr, uint32_t length, const uint8_t *name, bool whole)
+{
+    walk *w = ctx;
+    return w->options->facts && cmb_facts_chunk(w->options->facts, addr, length, name, whole);
 }
 
 /* The out-of-line values of a leaf. One that another version of the leaf named is known by its address. */
 static int leaf_values(walk *w, const cmb_node *leaf)
 {
-    for (uint32_t i = 0; i < leaf->count; i++) {
+    int error = 0;
+    for (uint32_t i = 0; i < leaf->count && !error; i++) {
         cmb_valref ref;
         if (!cmb_node_is_out_of_line(leaf, i))
             continue;
         cmb_node_valref(leaf, i, &ref);
-        if (cmb_addrset_has(w->mark->seen, ref.addr))
+        if (cmb_addrset_has(w->mark->seen, ref.addr)) {
+            error = met_again(w, ref.addr, 0);
             continue;
+        }
         w->mark->values.count++;
-        int error = cmb_value_visit(&w->store->tree, &ref, w->options->verify_values, value_record, w);
+        error = w->options->verify_values ? cmb_value_visit_known(&w->store->tree, &ref, chunk_known, value_record, w)
+                                          : cmb_value_visit(&w->store->tree, &ref, false, value_record, w);
         if (error)
             error = damaged_value(w, leaf, i, &ref, error);
-        if (error)
-            return error;
     }
-    return 0;
+    return error;
 }
 
 static int visit(void *ctx, const cmb_noderef *ref, const cmb_node *node)
@@ -172,28 +166,32 @@ static int visit(void *ctx, const cmb_noderef *ref, const cmb_node *node)
     return node && ref->level == 0 && ref->out_of_line ? leaf_values(ctx, node) : 0;
 }
 
-static int damaged_node(void *ctx, const cmb_noderef *ref, int error, const uint8_t *first_key, size_t first_size,
-                        const uint8_t *last_key, size_t last_size)
+static int damaged_node(void *ctx, const cmb_noderef *ref, int error, const uint8_t *before, size_t before_size,
+                        const uint8_t *last, size_t last_size)
 {
     walk *w = ctx;
-    char first[90], last[90], where[WHERE_MAX];
-    key_text(first, sizeof(first), first_key, first_size);
-    key_text(last, sizeof(last), last_key, last_size);
-    if (first_size || last_size)
-        snprintf(where, sizeof(where), "%s, keys \"%s\" to \"%s\"", w->label, first, last);
-    else
-        snprintf(where, sizeof(where), "%s, all keys", w->label);
-    int e = hurt_path(w, ref->level);
-    return e ? e : tell(w, ref->level ? "node-damaged" : "leaf-damaged", error, ref->addr, where);
+    uint32_t id;
+    error = tell_damage(w, &(cmb_damage){.number = ref->level ? CMB_FINDING_NODE_DAMAGED : CMB_FINDING_LEAF_DAMAGED, .error = error,
+                                         .addr = ref->addr, .keyed = true, .before = {before, before_size}, .last = {last, last_size}}, &id);
+    return error ? error : hurt_path(w, ref->level, id);
+}
+
+static bool known(void *ctx, const cmb_noderef *ref, const uint8_t *before, size_t before_size, const uint8_t *last, size_t last_size)
+{
+    walk *w = ctx;
+    cmb_node_facts facts;
+    return cmb_facts_leaf(w->options->facts, ref->addr, &facts) &&
+           cmb_node_facts_match(&w->store->tree, &facts, ref, before, before_size, last, last_size);
 }
 
 static int mark_tree(walk *w, const cmb_noderef *root)
 {
     cmb_walk_ops ops = {.enter = enter, .node = visit, .damage = damaged_node, .read_leaves = w->options->read_leaves};
+    if (w->options->facts)
+        ops.known = known;
     if (root->addr == 0)
         return 0;
     w->top = root->level;
-    w->shares = false;
     if (!w->is_table && root->level + 1u > w->mark->height)
         w->mark->height = root->level + 1u;
     return cmb_tree_walk(&w->store->tree, root, &ops, w);
@@ -214,7 +212,7 @@ static int mark_tables(walk *w)
     w->is_table = true;
     for (unsigned t = 0; t < CMB_TABLES && !error; t++) {
         cmb_noderef root;
-        snprintf(w->label, sizeof(w->label), "%s", names[t]);
+        own(w, CMB_OWNER_OTHER, names[t]);
         cmb_table_root(w->store, (cmb_table_id)t, &root);
         error = mark_tree(w, &root);
     }
@@ -243,7 +241,7 @@ static int check_generation(walk *w, const cmb_commit_record *record)
         return 0;
     int error = cmb_fail(CMB_ECORRUPT, "the commit at %llu is of generation %llu, the highest of its parents' is %llu",
                          (unsigned long long)record->at.addr, (unsigned long long)own, (unsigned long long)highest);
-    return tell(w, "generation-wrong", error, record->at.addr, w->label);
+    return tell(w, CMB_FINDING_GENERATION_WRONG, error, record->at.addr);
 }
 
 /* The commit's own record and its tree; `known`: the tree that was walked for it before, or NULL. */
@@ -252,11 +250,13 @@ static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *know
     bool added;
     cmb_commit_record *record;
     int error = add(w, at->addr, at->length, &w->mark->commits, &added);
+    if (!error && !added && w->owner.kind == CMB_OWNER_REF) /* the index comes to every commit once more */
+        error = met_again(w, at->addr, CMB_LEVEL_MAX + 1u);
     if (error || !added)
         return error;
     error = cmb_commit_load(w->store, at, &record);
     if (error)
-        return tell(w, "commit-damaged", error, at->addr, w->label);
+        return tell(w, CMB_FINDING_COMMIT_DAMAGED, error, at->addr);
     if (w->options->damage)
         error = check_generation(w, record);
     if (!error && (!known || known->addr != record->root.addr))
@@ -278,7 +278,7 @@ static int check_ref_commit(walk *w, const cmb_state *state)
         return 0;
     error = cmb_fail(CMB_ECORRUPT, "%s says another content or generation than its commit at %llu", w->label,
                      (unsigned long long)state->commit.addr);
-    return tell(w, "ref-mismatch", error, state->commit.addr, w->label);
+    return tell(w, CMB_FINDING_REF_MISMATCH, error, state->commit.addr);
 }
 
 static int mark_tag_object(void *ctx, const cmb_tag_record *record)
@@ -294,11 +294,11 @@ static int mark_tag(walk *w, const cmb_state *state)
     cmb_commit_at commit;
     int error = cmb_tag_peel(w->store, &state->tag, mark_tag_object, w, &commit);
     if (error)
-        return tell(w, "tag-damaged", error, state->tag.addr, w->label);
+        return tell(w, CMB_FINDING_TAG_DAMAGED, error, state->tag.addr);
     if (cmb_name_equal(&commit.id, &state->commit.id))
         return 0;
     error = cmb_fail(CMB_ECORRUPT, "%s says another commit than its object at %llu", w->label, (unsigned long long)state->tag.addr);
-    return tell(w, "tag-mismatch", error, state->tag.addr, w->label);
+    return tell(w, CMB_FINDING_TAG_MISMATCH, error, state->tag.addr);
 }
 
 static int mark_ref(void *ctx, const char *name, const cmb_state *state)
@@ -308,8 +308,7 @@ static int mark_ref(void *ctx, const char *name, const cmb_state *state)
     int error = 0;
     w->mark->tags += tag;
     w->mark->branches += !tag;
-    w->is_ref = true;
-    snprintf(w->label, sizeof(w->label), "%s", name);
+    own(w, CMB_OWNER_REF, name);
     if (state->tag.id.size)
         error = mark_tag(w, state);
     if (!error && state->commit.id.size) {
@@ -320,45 +319,35 @@ static int mark_ref(void *ctx, const char *name, const cmb_state *state)
         if (!error && w->options->damage)
             error = check_ref_commit(w, state);
     }
-    if (!error && state->working) {
-        snprintf(w->label, sizeof(w->label), "%s (working state)", name);
-        error = mark_tree(w, &state->root);
-    }
-    w->is_ref = false;
-    return error;
+    return error || !state->working ? error : mark_tree(w, &state->root);
 }
 
 static int mark_indexed(void *ctx, const cmb_commit_at *at)
 {
-    walk *w = ctx;
     char hex[2 * CMB_NAME_MAX + 1];
     cmb_name_hex(&at->id, hex);
-    snprintf(w->label, sizeof(w->label), "commit %s", hex);
-    w->shares = false;
-    int error = mark_commit(w, at, NULL);
-    w->hurt_commits += w->shares;
-    return error;
+    own(ctx, CMB_OWNER_COMMIT, hex);
+    return mark_commit(ctx, at, NULL);
 }
 
 static int mark_roots(walk *w)
 {
-    char where[64];
     int error = mark_tables(w);
     if (error)
         return error;
     error = cmb_refs_each(w->store, "", mark_ref, w);
-    if (error == CMB_ECORRUPT || error == CMB_EIO)
-        error = tell(w, "refs-unreadable", error, 0, "branches and tags from there on");
+    if (error == CMB_ECORRUPT || error == CMB_EIO) {
+        own(w, CMB_OWNER_OTHER, "branches and tags from there on");
+        error = tell(w, CMB_FINDING_REFS_UNREADABLE, error, 0);
+    }
     if (error)
         return error;
     error = cmb_commits_each(w->store, mark_indexed, w);
-    if (error == CMB_ECORRUPT || error == CMB_EIO)
-        error = tell(w, "index-unreadable", error, 0, "history: commits from there on were not looked at");
-    if (error || w->hurt_commits == 0)
-        return error;
-    snprintf(where, sizeof(where), "%llu commits of the history", (unsigned long long)w->hurt_commits);
-    error = cmb_fail(CMB_ECORRUPT, "what is damaged is shared by more commits");
-    return tell(w, "damage-shared", error, 0, where);
+    if (error == CMB_ECORRUPT || error == CMB_EIO) {
+        own(w, CMB_OWNER_OTHER, "history: commits from there on were not looked at");
+        error = tell(w, CMB_FINDING_INDEX_UNREADABLE, error, 0);
+    }
+    return error;
 }
 
 int cmb_mark_store(cmb_store *store, const cmb_mark_options *options, cmb_mark *out_mark)
@@ -373,10 +362,10 @@ int cmb_mark_store(cmb_store *store, const cmb_mark_options *options, cmb_mark *
     w->mark = &mark;
     int error = cmb_addrset_create(&store->alloc, shift, &mark.seen);
     if (!error)
-        error = cmb_addrset_create(&store->alloc, shift, &w->hurt);
+        error = cmb_hurt_create(&store->alloc, &w->hurt);
     if (!error)
         error = mark_roots(w);
-    cmb_addrset_destroy(w->hurt);
+    cmb_hurt_destroy(w->hurt);
     cmb_release(&store->alloc, w, sizeof(*w));
     if (error)
         cmb_mark_destroy(&mark);

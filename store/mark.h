@@ -8,25 +8,46 @@
 #ifndef CMB_STORE_MARK_H
 #define CMB_STORE_MARK_H
 
+#include <cambium/fsck.h>
+
 #include "store/addrset.h"
+#include "store/facts.h"
 #include "store/internal.h"
 
 typedef struct cmb_tally {
     uint64_t count, bytes; /* of records; granules that they only partly fill included */
 } cmb_tally;
 
+/* Who stands on what is being walked. */
+typedef enum cmb_owner_kind {
+    CMB_OWNER_NOBODY = 0,
+    CMB_OWNER_REF,    /* name: its full one */
+    CMB_OWNER_COMMIT, /* name: its id, in hexadecimal */
+    CMB_OWNER_OTHER,  /* name: what it is, for people */
+} cmb_owner_kind;
+typedef struct cmb_owner {
+    cmb_owner_kind kind;
+    const char *name;
+} cmb_owner;
+
 /* What was found to be damaged. All pointers live during the call. */
 typedef struct cmb_damage {
-    const char *code;  /* stable: inspect.h */
-    int error;         /* the detail text is the thread's */
-    uint64_t addr;     /* 0: none */
-    const char *where; /* refs or commits and keys that it hurts */
+    cmb_finding_number number;
+    int error;     /* the detail text is the thread's */
+    uint64_t addr; /* 0: none */
+    cmb_owner owner;
+    bool keyed;    /* keys beyond `before` (size 0: from the start) and up to `last` (size 0: to the end) are hurt; if equal, that one */
+    cmb_bytes before, last;
 } cmb_damage;
+#define CMB_DAMAGE_UNSHARED UINT32_MAX
 
 typedef struct cmb_mark_options {
     bool read_leaves, verify_values;
-    /* Non-zero stops the mark and is returned. NULL: the first damage stops it with its error. */
-    int (*damage)(void *ctx, const cmb_damage *damage);
+    cmb_facts *facts; /* what was verified already is not read again; may be NULL */
+    /* Non-zero stops the mark and is returned. *out_id: what shared() is to be told if somebody else reaches the same damage, or
+     * CMB_DAMAGE_UNSHARED. NULL: the first damage stops it with its error. */
+    int (*damage)(void *ctx, const cmb_damage *damage, uint32_t *out_id);
+    void (*shared)(void *ctx, uint32_t id, const cmb_owner *owner); /* may be called again with the same owner; with damage */
     void (*progress)(void *ctx, uint64_t bytes); /* marked so far; may be NULL */
     void *ctx;
 } cmb_mark_options;

@@ -6,6 +6,7 @@
 #include <cambium/device.h>
 #include <cambium/diff.h>
 #include <cambium/error.h>
+#include <cambium/fsck.h>
 #include <cambium/git.h>
 #include <cambium/history.h>
 #include <cambium/inspect.h>

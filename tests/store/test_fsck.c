@@ -96,13 +96,11 @@ static void a_damaged_leaf_names_every_ref_that_reaches_it(void **state)
     damage_record(&b, leaf.addr, leaf.length, 60);
     assert_int_equal(check(&b, CMB_FSCK_STRUCTURE, &r).findings, 0);
     check(&b, CMB_FSCK_FULL, &r);
-    char start[80];
-    snprintf(start, sizeof start, "leaf-damaged|%llu|heads/feature, keys \"key", (unsigned long long)leaf.addr);
+    char start[120];
+    snprintf(start, sizeof start, "leaf-damaged|%llu|heads/feature, heads/main, tags/v1, 3 commits of the history, keys \"key",
+             (unsigned long long)leaf.addr);
     if (!strstr(r.lines, start))
         fail_msg("no finding\n%s\nin\n%s", start, r.lines);
-    assert_non_null(strstr(r.lines, "damage-shared"));
-    assert_non_null(strstr(r.lines, "|heads/main"));
-    assert_non_null(strstr(r.lines, "|tags/v1\n"));
     bed_close(&b);
 }
 

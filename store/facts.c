@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: ISC */
+#include "store/facts.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "btree/value_private.h"
+
+#define MEMORY_DEFAULT ((size_t)512 << 20)
+#define THREADS_MAX 64u
+#define FIRST_ITEMS 1024u
+
+/* A CHUNK record. */
+typedef struct chunk {
+    uint64_t name, value; /* first 8 bytes of the chunk's name, and of a value that is this chunk alone */
+    uint32_t place, length;
+} chunk;
+
+/* What is known of a logical segment, in the order of addresses. */
+typedef struct part {
+    uint64_t segment;
+    cmb_node_facts *leaves;
+    chunk *chunks;
+    uint32_t n_leaves, n_chunks;
+} part;
+
+struct cmb_facts {
+    cmb_store *store;
+    cmb_facts_options options;
+    part *parts; /* in the order of segments */
+    size_t n_parts, capacity;
+    _Atomic size_t next;     /* part to be scanned next */
+    _Atomic uint64_t frames, bytes;
+    _Atomic size_t memory;   /* of facts */
+    _Atomic int error;       /* the first one: all stop */
+    cmb_mutex lock;          /* the list of what is lost */
+    cmb_lost *lost;
+    size_t n_lost, lost_capacity;
+    uint64_t lost_total;
+    /* the reader's: where it was last */
+    size_t at;
+    uint32_t leaf, chunk;
+};
+
+typedef struct worker {
+    cmb_facts *facts;
+    bool calls;              /* the calling thread: tells of progress */
+    cmb_thread thread;
+    cmb_scanner *scanner;
+    cmb_facts_room room;
+    uint64_t segment_start;
+    cmb_node_facts *leaves;
+    chunk *chunks;
+    uint32_t n_leaves, n_chunks, leaf_room, chunk_room;
+} worker;
+
+static uint32_t place_of(const cmb_facts *f, uint64_t addr)
+{
+    uint64_t size = UINT64_C(1) << cmb_log_params(f->store->log)->segment_shift;
+    return (uint32_t)((addr & (size - 1)) / CMB_RECORD_ALIGN);
+}
+
+/* ---- one segment ---- */
+
+static int lose(cmb_facts *f, uint64_t addr, bool record)
+{
+    int error = 0;
+    cmb_mutex_lock(&f->lock);
+    f->lost_total++;
+    if (f->n_lost == f->lost_capacity && f->n_lost < CMB_LOST_MAX) {
+        size_t capacity = f->lost_capacity ? 2 * f->lost_capacity : 16;
+        cmb_lost *lost = cmb_resize(&f->store->alloc, f->lost, f->lost_capacity * sizeof *lost, capacity * sizeof *lost);
+        error = lost ? 0 : CMB_ENOMEM;
+        if (lost) {
+            f->lost = lost;
+            f->lost_capacity = capacity;
+        }
+    }
+    if (!error && f->n_lost < CMB_LOST_MAX) { /* in order: segments are taken in theirs, so little is moved */
+        cmb_lost *lost = &f->lost[f->n_lost++];
+        for (; lost > f->lost && lost[-1].addr > addr; lost--)
+            lost[0] = lost[-1];
+        lost->addr = addr;
+        lost->record = record;
+        snprintf(lost->text, sizeof lost->text, "%s", cmb_error_detail());
+    }
+    cmb_mutex_unlock(&f->lock);
+    return error;
+}
+
+static int make_room(const cmb_facts *f, void **items, uint32_t n, uint32_t *room, size_t size)
+{
+    if (n < *room)
+        return 0;
+    uint32_t grown = *room ? 2 * *room : FIRST_ITEMS;
+    void *more = cmb_resize(&f->store->alloc, *items, *room * size, grown * size);
+    if (!more)
+        return CMB_ENOMEM;
+    *items = more;
+    *room = grown;
+    return 0;
+}
+
+static int note_leaf(worker *w, const cmb_scan_event *ev)
+{
+    const cmb_tree *tree = &w->facts->store->tree;
+    cmb_noderef ref;
+    cmb_node node;
+    if (cmb_node_verify_alone(tree->hash, ev->record, ev->length, ev->addr, &ref, &node))
+        return 0;
+    int error = make_room(w->facts, (void **)&w->leaves, w->n_leaves, &w->leaf_room, sizeof *w->leaves);
+    if (!error)
+        error = cmb_node_facts_of(tree, &node, &ref.name, &w->room, &w->leaves[w->n_leaves]);
+    if (!error)
+        w->leaves[w->n_leaves++].place = place_of(w->facts, ev->addr);
+    return error;
+}
+
+static int note_chunk(worker *w, const cmb_scan_event *ev)
+{
+    const cmb_tree *tree = &w->facts->store->tree;
+    uint8_t room[CMB_NAME_MAX + 4];
+    cmb_chunk_list list = {.names = room, .count = 1, .capacity = 1};
+    cmb_name name, value;
+    uint32_t size = ev->length - CMB_RECORD_HEADER;
+    if (size > CMB_CHUNK_SIZE || cmb_record_check(ev->record, ev->length, ev->addr))
+        return 0;
+    int error = make_room(w->facts, (void **)&w->chunks, w->n_chunks, &w->chunk_room, sizeof *w->chunks);
+    if (error)
+        return error;
+    cmb_hash_name(tree->hash, ev->record + CMB_RECORD_HEADER, size, &name);
+    memcpy(room, name.bytes, name.size);
+    cmb_chunk_list_name(tree, &list, size, &value);
+    chunk *c = &w->chunks[w->n_chunks++];
+    *c = (chunk){.place = place_of(w->facts, ev->addr), .length = ev->length};
+    memcpy(&c->name, name.bytes, sizeof c->name);
+    memcpy(&c->value, value.bytes, sizeof c->value);
+    return 0;
+}
+
+/* Records that no reference verifies: the log and the store read them when the image is opened. */
+static int note_other(worker *w, const cmb_scan_event *ev)
+{
+    switch (ev->kind) {
+    case CMB_RECORD_NODE:
+    case CMB_RECORD_CHUNKS:
+    case CMB_RECORD_COMMIT:
+    case CMB_RECORD_TAG:
+        return 0;
+    case CMB_RECORD_EDITS:
+    case CMB_RECORD_ROOT:
+    case CMB_RECORD_SEGMENTS:
+    case CMB_RECORD_INTENTS:
+        return cmb_record_check(ev->record, ev->length, ev->addr) ? lose(w->facts, ev->addr, true) : 0;
+    default:
+        cmb_fail(CMB_ECORRUPT, "record at %llu: kind %u is unknown", (unsigned long long)ev->addr, (unsigned)ev->kind);
+        return lose(w->facts, ev->addr, true);
+    }
+}
+
+static int on_event(void *ctx, const cmb_scan_event *ev)
+{
+    worker *w = ctx;
+    cmb_facts *f = w->facts;
+    if (ev->error)
+        return ev->error == CMB_ENOMEM ? ev->error : lose(f, ev->addr, ev->addr != ev->frame_addr);
+    if (!ev->record) {
+        atomic_fetch_add_explicit(&f->frames, 1, memory_order_relaxed);
+        uint64_t bytes = atomic_fetch_add_explicit(&f->bytes, ev->frame_length, memory_order_relaxed) + ev->frame_length;
+        if (w->calls && f->options.progress)
+            f->options.progress(f->options.ctx, bytes);
+        return atomic_load_explicit(&f->error, memory_order_relaxed);
+    }
+    return ev->kind == CMB_RECORD_LEAF ? note_leaf(w, ev) : ev->kind == CMB_RECORD_CHUNK ? note_chunk(w, ev) : note_other(w, ev);
+}
+
+/* A copy of just the size; NULL with *out_error 0: nothing, or no more may be kept. */
+static void *keep(cmb_facts *f, const void *items, uint32_t n, size_t size, int *out_error)
+{
+    size_t bytes = n * size;
+    if (n == 0 || *out_error)
+        return NULL;
+    if (atomic_fetch_add(&f->memory, bytes) + bytes > f->options.memory) {
+        atomic_fetch_sub(&f->memory, bytes);
+        return NULL;
+    }
+    void *copy = cmb_alloc(&f->store->alloc, bytes);
+    if (copy)
+        memcpy(copy, items, bytes);
+    else
+        *out_error = CMB_ENOMEM;
+    return copy;
+}
+
+static int scan_part(worker *w, part *p)
+{
+    cmb_facts *f = w->facts;
+    uint64_t next;
+    w->n_leaves = w->n_chunks = 0;
+    int error = cmb_scanner_run(w->scanner, p->segment << cmb_log_params(f->store->log)->segment_shift, 0, on_event, w, &next);
+    if (error == CMB_ENOTFOUND) /* given back since the list was made */
+        return 0;
+    if (error == CMB_ECORRUPT || error == CMB_EIO) /* where it lies is not known */
+        error = lose(f, p->segment << cmb_log_params(f->store->log)->segment_shift, false);
+    p->leaves = keep(f, w->leaves, w->n_leaves, sizeof *w->leaves, &error);
+    p->n_leaves = p->leaves ? w->n_leaves : 0;
+    p->chunks = keep(f, w->chunks, w->n_chunks, sizeof *w->chunks, &error);
+    p->n_chunks = p->chunks ? w->n_chunks : 0;
+    return error;
+}
+
+/* ---- all of them ---- */
+
+static void work(void *arg)
+{
+    worker *w = arg;
+    cmb_facts *f = w->facts;
+    int error = cmb_scanner_open(f->store->log, 0, &w->scanner);
+    while (!error && !atomic_load(&f->error)) {
+        size_t i = atomic_fetch_add(&f->next, 1);
+        if (i >= f->n_parts)
+            break;
+        error = scan_part(w, &f->parts[i]);
+    }
+    int none = 0;
+    if (error)
+        atomic_compare_exchange_strong(&f->error, &none, error);
+    cmb_scanner_close(w->scanner);
+    cmb_facts_room_free(&f->store->tree, &w->room);
+    cmb_release(&f->store->alloc, w->leaves, w->leaf_room * sizeof *w->leaves);
+    cmb_release(&f->store->alloc, w->chunks, w->chunk_room * sizeof *w->chunks);
+}
+
+static int add_segment(void *ctx, const cmb_segment_info *info)
+{
+    cmb_facts *f = ctx;
+    if (info->kind == CMB_SEG_META)
+        return 0;
+    if (f->n_parts == f->capacity) {
+        size_t capacity = f->capacity ? 2 * f->capacity : 256;
+        part *parts = cmb_resize(&f->store->alloc, f->parts, f->capacity * sizeof *parts, capacity * sizeof *parts);
+        if (!parts)
+            return CMB_ENOMEM;
+        f->parts = parts;
+        f->capacity = capacity;
+    }
+    f->parts[f->n_parts++] = (part){.segment = info->logical};
+    return 0;
+}
+
+/* The calling thread works too; where no more threads are to be had, fewer do. */
+static int work_together(cmb_facts *f)
+{
+    unsigned n = f->options.threads ? f->options.threads : 1, running = 1;
+    n = n > THREADS_MAX ? THREADS_MAX : n > f->n_parts ? (unsigned)f->n_parts : n;
+    worker *workers = cmb_zalloc(&f->store->alloc, (n ? n : 1) * sizeof *workers);
+    if (!workers)
+        return CMB_ENOMEM;
+    for (unsigned i = 0; i < n; i++)
+        workers[i].facts = f;
+    while (running < n && cmb_thread_start(&workers[running].thread, work, &workers[running]) == 0)
+        running++;
+    workers[0].facts = f;
+    workers[0].calls = true;
+    work(&workers[0]);
+    for (unsigned i = 1; i < running; i++)
+        cmb_thread_join(&workers[i].thread);
+    cmb_release(&f->store->alloc, workers, (n ? n : 1) * sizeof *workers);
+    return atomic_load(&f->error);
+}
+
+int cmb_facts_gather(cmb_store *store, const cmb_facts_options *options, cmb_facts **out_facts)
+{
+    cmb_facts *f = cmb_zalloc(&store->alloc, sizeof *f);
+    if (!f)
+        return CMB_ENOMEM;
+    f->store = store;
+    f->options = *options;
+    if (!f->options.memory)
+        f->options.memory = MEMORY_DEFAULT;
+    int error = cmb_mutex_init(&f->lock);
+    if (error) {
+        cmb_release(&store->alloc, f, sizeof *f);
+        return error;
+    }
+    error = cmb_log_segments(store->log, add_segment, f);
+    if (error == CMB_ECORRUPT || error == CMB_EIO) /* the check of the tables tells of it */
+        error = 0;
+    if (!error)
+        error = work_together(f);
+    if (error) {
+        cmb_facts_destroy(f);
+        return error == CMB_ENOMEM ? cmb_fail(CMB_ENOMEM, "out of memory while the log was checked") : error;
+    }
+    *out_facts = f;
+    return 0;
+}
+
+void cmb_facts_destroy(cmb_facts *f)
+{
+    if (!f)
+        return;
+    cmb_allocator alloc = f->store->alloc;
+    for (size_t i = 0; i < f->n_parts; i++) {
+        cmb_release(&alloc, f->parts[i].leaves, f->parts[i].n_leaves * sizeof(cmb_node_facts));
+        cmb_release(&alloc, f->parts[i].chunks, f->parts[i].n_chunks * sizeof(chunk));
+    }
+    cmb_release(&alloc, f->parts, f->capacity * sizeof *f->parts);
+    cmb_release(&alloc, f->lost, f->lost_capacity * sizeof *f->lost);
+    cmb_mutex_destroy(&f->lock);
+    cmb_release(&alloc, f, sizeof *f);
+}
+
+/* ---- asking ---- */
+
+/* The part that a record lies in: most are asked for one after the other. */
+static const part *find_part(cmb_facts *f, uint64_t addr)
+{
+    uint64_t segment = addr >> cmb_log_params(f->store->log)->segment_shift;
+    if (f->at < f->n_parts && f->parts[f->at].segment == segment)
+        return &f->parts[f->at];
+    size_t low = 0, n = f->n_parts;
+    while (n > 0) {
+        size_t half = n / 2;
+        bool right = f->parts[low + half].segment < segment;
+        low = right ? low + half + 1 : low;
+        n = right ? n - half - 1 : half;
+    }
+    if (low == f->n_parts || f->parts[low].segment != segment)
+        return NULL;
+    f->at = low;
+    f->leaf = f->chunk = 0;
+    return &f->parts[low];
+}
+
+bool cmb_facts_leaf(cmb_facts *f, uint64_t addr, cmb_node_facts *out_facts)
+{
+    const part *p = find_part(f, addr);
+    uint32_t place = place_of(f, addr), low = f->leaf, n = p ? p->n_leaves : 0;
+    if (low >= n || p->leaves[low].place != place) {
+        for (low = 0; n > 0;) {
+            uint32_t half = n / 2;
+            bool right = p->leaves[low + half].place < place;
+            low = right ? low + half + 1 : low;
+            n = right ? n - half - 1 : half;
+        }
+        if (!p || low == p->n_leaves || p->leaves[low].place != place)
+            return false;
+    }
+    *out_facts = p->leaves[low];
+    f->leaf = low + 1; /* the next record is the likeliest to be asked for next */
+    return true;
+}
+
+static const chunk *find_chunk(cmb_facts *f, uint64_t addr)
+{
+    const part *p = find_part(f, addr);
+    uint32_t place = place_of(f, addr), low = f->chunk, n = p ? p->n_chunks : 0;
+    if (low >= n || p->chunks[low].place != place) {
+        for (low = 0; n > 0;) {
+            uint32_t half = n / 2;
+            bool right = p->chunks[low + half].place < place;
+            low = right ? low + half + 1 : low;
+            n = right ? n - half - 1 : half;
+        }
+        if (!p || low == p->n_chunks || p->chunks[low].place != place)
+            return NULL;
+    }
+    f->chunk = low + 1;
+    return &p->chunks[low];
+}
+
+bool cmb_facts_chunk(cmb_facts *f, uint64_t addr, uint32_t length, const uint8_t *name, bool whole)
+{
+    const chunk *c = find_chunk(f, addr);
+    return c && c->length == length && memcmp(whole ? &c->value : &c->name, name, sizeof c->name) == 0;
+}
+
+const cmb_lost *cmb_facts_lost(const cmb_facts *f, size_t *out_n, uint64_t *out_total)
+{
+    *out_n = f->n_lost;
+    *out_total = f->lost_total;
+    return f->lost;
+}
+
+uint64_t cmb_facts_frames(const cmb_facts *f)
+{
+    return atomic_load(&f->frames);
+}
+
+uint64_t cmb_facts_bytes(const cmb_facts *f)
+{
+    return atomic_load(&f->bytes);
+}
