@@ -132,11 +132,12 @@ static int compare_shared(const cmb_intents_node *node, const uint8_t *key, size
     return c ? c : -(key_size < node->skip);
 }
 
-/* The place of the first entry >= key among those of an order. */
+/* The place of the first entry >= key among those of an order; an inner node's first one, whose child takes whatever is
+ * lower than the second, is passed over. */
 static unsigned lower_bound(const cmb_intents_node *node, uint64_t order, const uint8_t *key, size_t key_size, bool *out_equal)
 {
     const size_t skip = node->skip;
-    unsigned low = 0, high = cmb_intents_order_count(order);
+    unsigned low = node->level > 0, high = cmb_intents_order_count(order);
     int c = compare_shared(node, key, key_size);
     *out_equal = false;
     if (c)
@@ -173,7 +174,7 @@ static unsigned child_for(const cmb_intents_node *node, uint64_t order, const ui
 {
     bool equal;
     unsigned i = lower_bound(node, order, key, key_size, &equal);
-    return equal || i == 0 ? i : i - 1;
+    return equal ? i : i - 1;
 }
 
 static const cmb_intents_node *root_of(const cmb_intents_index *index)
@@ -297,13 +298,21 @@ typedef struct split {
     cmb_intents_node *left, *right;
 } split;
 
-/* For some neighbours in order. */
-static cmb_intents_node *make_row(cmb_intents_index *index, unsigned level, const item *items, unsigned n)
+static size_t shared_by(const cmb_intent *a, const cmb_intent *b, size_t limit)
 {
-    const cmb_intent *a = items[0].ref, *b = items[n - 1].ref;
-    size_t limit = a->key_size < b->key_size ? a->key_size : b->key_size, shared = 0;
+    size_t shared = 0;
+    limit = a->key_size < limit ? a->key_size : limit;
+    limit = b->key_size < limit ? b->key_size : limit;
     while (shared < limit && a->key[shared] == b->key[shared])
         shared++;
+    return shared;
+}
+
+/* For two neighbours or more. An inner node's first key is not in order. */
+static cmb_intents_node *make_row(cmb_intents_index *index, unsigned level, const item *items, unsigned n)
+{
+    size_t shared = shared_by(items[1].ref, items[n - 1].ref, CMB_KEY_MAX);
+    shared = shared_by(items[0].ref, items[1].ref, shared);
     return make_node(index, level, items, n, shared < SKIP_MIN ? 0 : shared - SKIP_SLACK);
 }
 

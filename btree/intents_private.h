@@ -95,7 +95,7 @@ typedef _Atomic(cmb_intents_node *) cmb_intents_link;
 struct cmb_intents_node {
     _Atomic uint64_t order;
     uint64_t heads[CMB_INTENTS_FANOUT];         /* 8 bytes of each key, big-endian, those at `skip` */
-    const cmb_intent *refs[CMB_INTENTS_FANOUT]; /* inner: a lower bound of the child's keys, but for the first child's */
+    const cmb_intent *refs[CMB_INTENTS_FANOUT]; /* inner: the lowest key of the child, but for the first one */
     uint16_t skip;                              /* all its keys begin with the same so many bytes */
     uint8_t level;                              /* 0: leaf */
     cmb_intents_link links[];                   /* inner: the children; leaf: PREV, NEXT */

@@ -309,6 +309,12 @@ static void keys_are_listed_in_order_whatever_the_order_they_came_in(void **stat
                 assert_memory_equal(got.key.data, key, 13);
                 assert_int_equal(source->ops->next(source), i + 1 < N ? 0 : CMB_ENOTFOUND);
             }
+            for (unsigned i = 0; i < N; i++) {
+                snprintf(key, sizeof key, "number/%06u", i);
+                assert_int_equal(source->ops->seek_ge(source, (uint8_t *)key, 13), 0);
+                assert_int_equal(source->ops->current(source, &got), 0);
+                assert_memory_equal(got.key.data, key, 13);
+            }
             source->ops->close(source);
             cmb_intents_release(list);
             assert_int_equal(memory.live, 0);
