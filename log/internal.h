@@ -23,7 +23,7 @@
 
 #define CMB_QUEUED_MAX (32u << 20)     /* bytes queued and not written, before an appender writes them itself */
 #define CMB_UNIT_AHEAD (8u << 20)      /* bytes of an open unit in memory, before its full frames are written */
-#define CMB_PREPARE_STEP (1u << 20)    /* bytes written with zeros ahead of the head at a time */
+#define CMB_PREPARE_STEP (1u << 20)    /* bytes written with zeros ahead of the head at a time, at most */
 #define CMB_NEXT_TARGET 8u             /* next segments that begin tops up to */
 #define CMB_GROW_SEGMENTS 8u
 #define CMB_MAP_REGION_SHIFT 34u       /* the device is mapped in regions of 16 GiB */
@@ -177,7 +177,7 @@ typedef struct cmb_list32 {
 
 enum {
     CMB_MARK_BUSY = 1u << 0,  /* taken in memory, free in the map */
-    CMB_MARK_FRESH = 1u << 1, /* never written: the head prepares it */
+    CMB_MARK_FRESH = 1u << 1, /* never written, as far as is known: the head prepares it */
 };
 
 typedef struct cmb_space {
@@ -213,6 +213,7 @@ void cmb_space_live(cmb_log *log, uint64_t physical);
 void cmb_space_unlive(cmb_log *log, uint64_t physical); /* back to busy */
 void cmb_space_retire(cmb_log *log, uint64_t physical);
 bool cmb_space_fresh(const cmb_log *log, uint64_t physical);
+void cmb_space_unknown(cmb_log *log, uint64_t physical); /* the rest of it may be fresh */
 /* A reader beside a writer learns of growth: `physical` counts if the device has it by now. */
 int cmb_space_follow(cmb_log *log, uint64_t physical);
 /* How many could be taken (growth: as many as the device may grow to). */
@@ -298,6 +299,15 @@ struct cmb_appender {
     size_t n_pieces, pieces_capacity;
 };
 
+/* What is written with zeros ahead of the head (prepare.c). */
+typedef struct cmb_prepare {
+    uint64_t segment, end; /* physical, and up to where; its size: it needs none */
+    uint64_t bytes;        /* of the last `batches` */
+    uint32_t batches, step;
+    uint8_t *zeros;        /* aligned; made when first needed */
+    size_t zeros_size;
+} cmb_prepare;
+
 struct cmb_log {
     cmb_allocator alloc;
     cmb_env env;
@@ -343,7 +353,7 @@ struct cmb_log {
     uint64_t position_seq, position_prev; /* the batch a checkpoint waits for, and its last frame's check */
     _Atomic uint64_t durable_mark; /* durable_seq for those without the lock */
     uint64_t chain;          /* check of the last frame sealed: the writer's */
-    uint64_t prepared_segment, prepared; /* physical, and its bytes written with zeros: the writer's */
+    cmb_prepare prepare;     /* the writer's */
     uint64_t unflushed; /* connection generation of the writes since the last flush, 0: none; the writer's */
     uint64_t sealed_seq;     /* everything up to here is sealed */
     cmb_batch *spare_batch;  /* made ahead for a cut that must not fail */
@@ -353,7 +363,6 @@ struct cmb_log {
     cmb_queue *wq;           /* the writer's */
     cmb_queue *mq;           /* for reading pages, under table_lock */
     cmb_queue *cq;           /* the checkpoint's */
-    uint8_t *zeros;          /* CMB_PREPARE_STEP bytes, aligned; NULL: no preparation */
 
     cmb_mutex table_lock;
     cmb_radix table, map;
@@ -413,6 +422,10 @@ void cmb_segments_settle(cmb_log *log, uint64_t first, uint64_t last); /* under 
 /* Flushes; fails if the connection is not `generation`'s any more. */
 int cmb_log_flush(cmb_log *log, cmb_queue *queue, uint64_t generation);
 uint64_t cmb_log_generation(const cmb_log *log); /* the device's connection */
+
+/* prepare.c: with the writer's role taken, after a burst that ends with `last` was written */
+int cmb_prepare_ahead(cmb_log *log, const cmb_frame *last, uint64_t bytes);
+void cmb_prepare_free(cmb_log *log);
 
 /* stream.c */
 int cmb_stream_append(cmb_appender *stream, uint32_t length, uint64_t *out_addr, void **out_buf);

@@ -211,7 +211,7 @@ static void log_free(cmb_log *log)
     cmb_queue_close(log->mq);
     cmb_queue_close(log->cq);
     cmb_io_buffer_release(&alloc, log->page_buffer, CMB_BLOCK);
-    cmb_io_buffer_release(&alloc, log->zeros, CMB_PREPARE_STEP);
+    cmb_prepare_free(log);
     locks_destroy(log);
     cmb_release(&alloc, log, sizeof *log);
 }
@@ -234,12 +234,6 @@ static int resources_take(cmb_log *log)
         e = cmb_queue_open(log->dev, log->caps.queue_depth, &log->cq);
     if (!e && !(log->page_buffer = cmb_io_buffer(&log->alloc, CMB_BLOCK)))
         e = CMB_ENOMEM;
-    if (!e && log->writable && log->caps.flags & CMB_CAP_GROW) {
-        log->zeros = cmb_io_buffer(&log->alloc, CMB_PREPARE_STEP);
-        if (!log->zeros)
-            return CMB_ENOMEM;
-        memset(log->zeros, 0, CMB_PREPARE_STEP);
-    }
     return e;
 }
 

@@ -52,8 +52,8 @@
  * ---- one flush per commit ----
  *   Appenders fill the open batch in memory under the append lock; cmb_log_sync's leader takes it,
  *   writes it with one sequential write, flushes once, and wakes all that waited. Segments ahead of
- *   the head are prepared (written with zeros on devices that grow, in steps), so that a commit's
- *   flush changes no file metadata.
+ *   the head are prepared (written with zeros on devices that grow, in steps, while batches are small), so that a
+ *   commit's flush changes no file metadata.
  *
  * ---- journal segments ----
  *   Head segments that hold only what the next checkpoint makes needless (EDITS, INTENTS, ROOT, SEGMENTS records) are
@@ -322,6 +322,10 @@ bool cmb_log_is_stale(cmb_log *log);
 
 /* Superblock slots, for inspect: fills out_text with lines of `name: value`; tolerant of damage. Needs no open log. */
 int cmb_log_describe_super(cmb_device *dev, const cmb_allocator *alloc, unsigned slot, char *out_text, size_t size, bool *out_valid);
+/* Which copies of the newest superblock are damaged: a bit for each slot. Reads the device. */
+int cmb_log_check_supers(cmb_log *log, unsigned *out_bad);
+/* Writes those again from the intact copy, and flushes; *out_mended: how many. No log may be open for writing on the device. */
+int cmb_log_mend_supers(cmb_device *dev, const cmb_allocator *alloc, unsigned *out_mended);
 /* Reads every table and state page and checks it: number of pages in *out_pages. fsck. */
 int cmb_log_check_tables(cmb_log *log, uint64_t *out_pages, int (*finding)(void *ctx, int error, const char *text), void *ctx);
 

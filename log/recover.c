@@ -557,6 +557,8 @@ static int start(walker *w)
         e = 0;
     if (!e)
         e = make_live(log, s->pos.physical);
+    if (!e && log->space.loaded)
+        cmb_space_unknown(log, s->pos.physical);
     if (!e)
         e = map_head(log, &s->pos);
     for (unsigned i = 0; i < s->n_next && !e; i++)

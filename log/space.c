@@ -334,6 +334,11 @@ void cmb_space_retire(cmb_log *log, uint64_t physical)
     space->q1.items[space->q1.n++] = (uint32_t)physical;
 }
 
+void cmb_space_unknown(cmb_log *log, uint64_t physical)
+{
+    log->space.marks[physical] |= CMB_MARK_FRESH;
+}
+
 bool cmb_space_fresh(const cmb_log *log, uint64_t physical)
 {
     return log->space.marks[physical] & CMB_MARK_FRESH;

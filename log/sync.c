@@ -92,31 +92,6 @@ static int burst_add(cmb_log *log, burst *b, const cmb_frame *frame)
     return b->n == REQUESTS ? burst_send(log, b) : 0;
 }
 
-/* Writes zeros after the last frame of a burst, so that the coming flushes change no file metadata. */
-static int prepare_ahead(cmb_log *log, const cmb_frame *last, uint64_t bytes)
-{
-    uint64_t offset = last->addr & (log->size - 1);
-    uint64_t end = offset + cmb_frame_blocks(atomic_load_explicit(&last->fill, memory_order_relaxed));
-    if (!log->zeros || !last->fresh)
-        return 0;
-    if (log->prepared_segment == last->physical && end <= log->prepared)
-        return 0;
-    log->prepared_segment = last->physical;
-    log->prepared = end;
-    if (bytes > CMB_PREPARE_STEP / 4 || end == log->size) /* large bursts pay for their metadata themselves */
-        return 0;
-    uint64_t length = log->size - end < CMB_PREPARE_STEP ? log->size - end : CMB_PREPARE_STEP;
-    int e = cmb_io_write(log->wq, (last->physical << log->shift) + end, log->zeros, length);
-    if (e == CMB_ENOSPC) /* preparing is a favour; what matters will find out itself */
-        return 0;
-    if (e)
-        return e;
-    log->prepared = end + length;
-    atomic_fetch_add_explicit(&log->bytes_prepared, length, memory_order_relaxed);
-    atomic_fetch_add_explicit(&log->bytes_written, length, memory_order_relaxed);
-    return 0;
-}
-
 /* Seals and writes a batch's frames before `stop` (NULL: all, and the batch ends). */
 static int write_batch(cmb_log *log, cmb_batch *batch, const cmb_frame *stop, uint64_t durable, burst *b)
 {
@@ -189,7 +164,7 @@ static int write_all(cmb_log *log, bool ahead, bool flush)
     if (!e)
         e = burst_send(log, &b);
     if (!e && last && !ahead)
-        e = prepare_ahead(log, last, b.bytes);
+        e = cmb_prepare_ahead(log, last, b.bytes);
     if (!e && flush)
         e = cmb_log_flush(log, log->wq, log->unflushed);
     if (e) {

@@ -372,6 +372,92 @@ static void a_pinned_record_stays_until_it_is_pinned_no_more(void **state)
     cmb_device_close(dev);
 }
 
+/* ---- preparation ---- */
+
+static uint64_t prepared(cmb_log *log)
+{
+    cmb_log_stats s;
+    cmb_log_get_stats(log, &s);
+    return s.bytes_prepared;
+}
+
+static void batches(cmb_log *log, unsigned n, uint32_t length, uint64_t *value)
+{
+    uint64_t seq;
+    for (unsigned i = 0; i < n; i++) {
+        th_ok(edits_unit(log, ++*value, length, &seq));
+        th_ok(cmb_log_sync(log, seq));
+    }
+}
+
+static void zeros_are_written_ahead_in_growing_steps_while_batches_are_small(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(0);
+    static th_edits edits;
+    cmb_log *log;
+    uint64_t value = 0, pin;
+    th_format(dev, 0, SHIFT, &r);
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_ok(checkpoint(log, 0, 0));
+    batches(log, 2, 4000, &value);
+    assert_int_equal(prepared(log), 0); /* so short a life is not worth it */
+    batches(log, 1, 4000, &value);
+    assert_int_equal(prepared(log), 64u << 10);
+    uint64_t before = prepared(log), step = 64u << 10;
+    for (unsigned i = 0; i < 200; i++) {
+        batches(log, 1, 4000, &value);
+        if (prepared(log) == before)
+            continue;
+        step = step < 1u << 20 ? 2 * step : step;
+        assert_true(prepared(log) - before == step);
+        before = prepared(log);
+    }
+    assert_true(before > 512u << 10);
+    batches(log, 40, 60000, &value); /* the mean goes past what pays, within a segment */
+    before = prepared(log);
+    batches(log, 100, 60000, &value);
+    assert_int_equal(prepared(log), before);
+    batches(log, 400, 100, &value); /* and back */
+    assert_true(prepared(log) > before);
+    th_ok(cmb_log_close(log));
+    th_ok(th_open_as(dev, true, &r, &edits, &log));
+    assert_int_equal(state_of(log, &edits, &pin), value);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+static void segments_that_are_used_anew_are_not_prepared(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(0);
+    static th_edits edits;
+    cmb_log *log;
+    uint64_t value = 0, pin, before = 0;
+    th_format(dev, 0, SHIFT, &r);
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_ok(checkpoint(log, 0, 0));
+    for (unsigned round = 0; round < 40; round++) {
+        batches(log, 140, 10000, &value); /* most of a segment */
+        th_ok(checkpoint(log, value, 0));
+        if (round == 25)
+            before = prepared(log);
+        if (round == 32) { /* what it finds named as next looks fresh, and is not */
+            assert_int_equal(prepared(log), before);
+            th_ok(cmb_log_close(log));
+            th_ok(th_open_as(dev, true, &r, &edits, &log));
+            assert_int_equal(state_of(log, &edits, &pin), value);
+            th_ok(checkpoint(log, value, 0));
+            before = 0;
+        }
+    }
+    assert_true(prepared(log) <= 128u << 10); /* where an old segment ended early, say */
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
 /* ---- every crash of a run that goes round the device several times ---- */
 
 #define SIZE (48u << 20)
@@ -578,6 +664,8 @@ int main(void)
         cmocka_unit_test(the_segment_that_holds_the_root_record_stays_though_the_position_is_above),
         cmocka_unit_test(where_the_last_segment_of_a_table_page_ends_is_saved),
         cmocka_unit_test(a_pinned_record_stays_until_it_is_pinned_no_more),
+        cmocka_unit_test(zeros_are_written_ahead_in_growing_steps_while_batches_are_small),
+        cmocka_unit_test(segments_that_are_used_anew_are_not_prepared),
         cmocka_unit_test(journals_survive_every_crash_and_the_loss_of_a_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
