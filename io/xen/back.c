@@ -202,7 +202,11 @@ static void connect(cmb_xen_back *b)
     (void)put_state(b, error ? XenbusStateClosing : XenbusStateConnected);
 }
 
-/* The front end's state has changed, or something else has. */
+/*
+ * The front end's state has changed, or something else has. One that is Connected before us had a back end
+ * before us: its rings are gone on with where that one left them, as Linux does. Where that one has left
+ * requests unanswered, answers lie on top of them: then the front end must begin anew.
+ */
 static void look(cmb_xen_back *b)
 {
     uint64_t front = get(b, b->front_home, "state", XenbusStateUnknown), ours = get(b, b->home, "state", 0);
@@ -213,11 +217,16 @@ static void look(cmb_xen_back *b)
         break;
     case XenbusStateInitialised:
     case XenbusStateConnected:
-        if (!b->connected && (ours == XenbusStateInitWait || ours == XenbusStateInitialised))
+        if (b->connected || (ours != XenbusStateInitWait && ours != XenbusStateInitialised))
+            break;
+        if (front == XenbusStateConnected && b->torn)
+            (void)put_state(b, XenbusStateClosing);
+        else
             connect(b);
         break;
     case XenbusStateClosing:
         disconnect(b);
+        b->torn = false;
         if (ours != XenbusStateClosing)
             (void)put_state(b, XenbusStateClosing);
         break;
@@ -237,6 +246,7 @@ static void serve(void *arg)
 {
     cmb_xen_back *b = arg;
     cmb_xen_platform *p = platform(b);
+    look(b);
     while (!atomic_load(&b->stop) && !atomic_load(&b->killed)) {
         if (p->ops->watch_fired(p))
             look(b);
@@ -315,7 +325,7 @@ static int back_fill(cmb_xen_back *b, const cmb_xen_back_options *options)
     if (!error)
         error = cmb_xen_end_open(b->hub, 0, &b->end);
     if (!error)
-        error = platform(b)->ops->watch(platform(b), b->front_home);
+        error = platform(b)->ops->watch(platform(b), b->front_home, 0);
     if (!error)
         error = attach(b);
     return error ? error : offer(b);
@@ -373,7 +383,8 @@ int cmb_xen_back_resize(cmb_xen_back *b, uint64_t size)
     if (size > caps.size)
         return cmb_fail(CMB_EINVAL, "%s: the disk has %llu bytes", b->home, (unsigned long long)caps.size);
     atomic_store(&b->size, size);
-    return put_number(b, "sectors", size / CMB_XEN_SECTOR);
+    int error = put_number(b, "sectors", size / CMB_XEN_SECTOR);
+    return error ? error : put_state(b, XenbusStateConnected); /* a nudge, as Linux gives it */
 }
 
 void cmb_xen_back_free(cmb_xen_back *b)

@@ -63,6 +63,8 @@ struct cmb_xen_back {
     back_job *jobs, *free;
     unsigned job_count;
     unsigned running; /* parts with the disk */
+    unsigned busy;    /* jobs not answered */
+    bool torn;        /* the last connection ended with some: its rings cannot be gone on with */
     back_job *held, **held_end;
     void **kept; /* [GRANT_TABLE]: pages that stay mapped, by reference */
     unsigned kept_count;

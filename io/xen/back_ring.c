@@ -27,6 +27,7 @@ int cmb_back_ring_map(cmb_xen_back *b, back_ring *r, unsigned order)
         return error;
     r->is_mapped = true;
     r->shared = r->maps[0];
+    r->requests = r->responses = r->pushed = cmb_xen_index_read(&r->shared->rsp_prod);
     return in_a_row(r) ? 0 : cmb_fail(CMB_EIO, "%s: the pages of a ring do not lie in a row", b->home);
 }
 
@@ -190,6 +191,7 @@ static void answer(cmb_xen_back *b, back_job *job)
         status = 77;
     cmb_xen_fault_kind fault = job->fault;
     uint8_t told = job->told;
+    b->busy--;
     job_free(b, job); /* unmapped before the other end hears of it */
     put_response(r, id, told, status);
     if (fault == CMB_XEN_FAULT_DUPLICATE)
@@ -416,6 +418,7 @@ bool cmb_back_take(cmb_xen_back *b)
     unsigned n = 0, room = jobs_free(b, BATCH);
     for (unsigned i = 0; i < b->ring_count; i++)
         n += take_some(b, &b->rings[i], &some[n], room - n);
+    b->busy += n;
     if (b->shuffle)
         shuffle(b, some, n);
     for (unsigned i = 0; i < n && !atomic_load(&b->killed); i++)
@@ -446,6 +449,8 @@ void cmb_back_drop(cmb_xen_back *b)
         int n = b->queue->dev->ops->reap(b->queue, done, BATCH, 1);
         b->running -= (unsigned)n;
     }
+    b->torn = b->busy != 0;
+    b->busy = 0;
     b->held = b->hoard = b->free = NULL;
     b->held_end = &b->held;
     for (unsigned i = 0; i < b->job_count; i++)

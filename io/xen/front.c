@@ -27,7 +27,7 @@ static void front_caps(cmb_device *dev, cmb_caps *out_caps)
 {
     front *f = (front *)dev;
     cmb_mutex_lock(&f->lock);
-    if (!f->polling && f->platform->ops->watch_fired(f->platform))
+    if (!f->polling)
         cmb_front_look(f);
     cmb_front_caps(f, out_caps);
     cmb_mutex_unlock(&f->lock);
@@ -61,7 +61,7 @@ static int front_start(front *f, cmb_open_mode mode)
     char path[CMB_XEN_PATH_MAX];
     snprintf(f->home, sizeof f->home, "device/vbd/%u", f->vdev);
     where_path(f, path);
-    int error = f->platform->ops->watch(f->platform, path);
+    int error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_PLACE);
     if (error)
         return error;
     f->only_read = mode == CMB_OPEN_READ;

@@ -20,7 +20,8 @@
  *
  * When the back end goes away, parts that were answered stay so; every request with a part that was
  * not is begun anew on the next connection, whole (the caller leaves its buffer alone till then). The
- * connection's generation counts up. So a flush that is answered covers the writes of its own
+ * connection's generation counts up. It also does when a back end was replaced by one that went on with
+ * the same rings, which shows in the xenstore only as a state that was written again. So a flush that is answered covers the writes of its own
  * connection only, and who asks for the generation before writing and after the flush knows.
  *
  * One lock guards all of it. At most one thread waits for events (the poller); others wait for it on
@@ -151,6 +152,7 @@ typedef struct front {
     bool flush, barrier; /* what there is, until the back end says otherwise */
     bool discard, secure;
     bool persistent;
+    bool resized; /* the back end is about to write its state once more, which means nothing */
     unsigned segments;
     unsigned in_rings; /* parts, in all */
     unsigned ring_count, ring_order;
@@ -160,12 +162,15 @@ typedef struct front {
     unsigned queues_opened;
 } front;
 
+/* Tokens of watches: where the back end is, its state, its size. */
+enum { CMB_FRONT_WATCH_PLACE = 0, CMB_FRONT_WATCH_STATE = 1, CMB_FRONT_WATCH_SECTORS = 2 };
+
 /* ---- front_connect.c: the caller is the poller, under `lock`, which the first two leave to wait ---- */
 
 int cmb_front_connect(front *f);
 /* After LOST, UNPLUGGED and BROKEN: connects again, or is DEAD afterwards with every request failed. */
 void cmb_front_recover(front *f);
-/* Looks at the back end's state and size after a watch has fired. Never waits. */
+/* If a watch has fired, looks at the back end's state and size. Never waits. */
 void cmb_front_look(front *f);
 /* Orderly end, with nothing in flight. */
 void cmb_front_disconnect(front *f);

@@ -141,9 +141,28 @@ static unsigned bit_number(unsigned bit)
 
 static void back_forget(front *f)
 {
-    if (f->back[0])
-        f->platform->ops->unwatch(f->platform, f->back);
+    char path[CMB_XEN_PATH_MAX];
+    if (f->back[0] && !path_make(f->back, "state", path))
+        f->platform->ops->unwatch(f->platform, path);
+    if (f->back[0] && !path_make(f->back, "sectors", path))
+        f->platform->ops->unwatch(f->platform, path);
     f->back[0] = 0;
+}
+
+static int back_watch(front *f, const char *back)
+{
+    char path[CMB_XEN_PATH_MAX];
+    memcpy(f->back, back, sizeof f->back);
+    int error = path_make(back, "state", path);
+    if (!error)
+        error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_STATE);
+    if (!error)
+        error = path_make(back, "sectors", path);
+    if (!error)
+        error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_SECTORS);
+    if (error)
+        back_forget(f);
+    return error;
 }
 
 /* Where the back end lives, as the toolstack says now. */
@@ -164,38 +183,33 @@ static int back_find(front *f)
     if (strcmp(path, f->back) == 0)
         return 0;
     back_forget(f);
-    error = f->platform->ops->watch(f->platform, path);
-    if (!error)
-        memcpy(f->back, path, sizeof f->back);
-    return error;
+    return back_watch(f, path);
 }
 
 /* ---- connecting ---- */
 
 /*
- * Closing and Closed, and the back end's following; at the deadline CMB_EBUSY. A back end that has not
- * begun, or begins anew, knows no connection of ours, and is not told of its end: it might take that for
- * the end of the next one.
+ * Closing and Closed, and the back end's following, even if it shows no connection: it may be about to go
+ * on with the one that its predecessor had. At the deadline CMB_EBUSY.
  */
 static int leave(front *f, uint64_t deadline)
 {
-    const unsigned fresh = BIT(XenbusStateInitialising) | BIT(XenbusStateInitWait) | GONE;
+    const unsigned closed = BIT(XenbusStateClosed) | GONE;
     unsigned state;
-    if (state_read(f, f->back) & fresh)
-        return 0;
     int error = state_write(f, XenbusStateClosing);
     if (!error)
-        error = state_await(f, BIT(XenbusStateClosing) | BIT(XenbusStateClosed) | fresh, deadline, &state);
+        error = state_await(f, closed | BIT(XenbusStateClosing), deadline, &state);
     if (!error)
         error = state_write(f, XenbusStateClosed);
-    return error ? error : state_await(f, BIT(XenbusStateClosed) | fresh, deadline, &state);
+    return error ? error : state_await(f, closed, deadline, &state);
 }
 
 /* Whatever state a front end before us has left: afterwards we are Initialising, and the back end waits for us. */
 static int begin(front *f, uint64_t deadline)
 {
-    unsigned ours = state_read(f, f->home);
-    int error = ours & (BIT(XenbusStateInitialising) | BIT(XenbusStateClosed)) ? 0 : leave(f, deadline);
+    const unsigned fresh = BIT(XenbusStateInitialising) | BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised) | GONE;
+    bool clean = state_read(f, f->home) & BIT(XenbusStateInitialising) && state_read(f, f->back) & fresh;
+    int error = clean ? 0 : leave(f, deadline);
     return error ? error : state_write(f, XenbusStateInitialising);
 }
 
@@ -426,7 +440,7 @@ static int state_trouble(front *f, const char *doing, unsigned state)
 
 static int handshake(front *f, uint64_t deadline)
 {
-    const unsigned early = BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised) | BIT(XenbusStateConnected);
+    const unsigned early = BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised);
     const unsigned late = BIT(XenbusStateConnected) | BIT(XenbusStateClosing) | BIT(XenbusStateClosed) | GONE;
     unsigned state;
     if (state_await(f, early, deadline, &state))
@@ -444,7 +458,14 @@ static int handshake(front *f, uint64_t deadline)
     if (state_await(f, late, deadline, &state) || !(state & BIT(XenbusStateConnected)))
         return state_trouble(f, "connect", state);
     error = read_properties(f);
-    return error ? error : state_write(f, XenbusStateConnected);
+    if (!error)
+        error = state_write(f, XenbusStateConnected);
+    if (error)
+        return error;
+    /* What fired up to here was the connecting itself; from here on it means something. */
+    (void)f->platform->ops->watch_fired(f->platform);
+    state = state_read(f, f->back);
+    return state & BIT(XenbusStateConnected) ? 0 : state_trouble(f, "be connected", state);
 }
 
 static void requeue_orphans(front *f)
@@ -476,6 +497,7 @@ int cmb_front_connect(front *f)
         return cmb_fail(error, "%s", why);
     }
     f->generation++;
+    f->resized = false;
     f->state = FRONT_CONNECTED;
     requeue_orphans(f);
     return 0;
@@ -558,19 +580,29 @@ void cmb_front_disconnect(front *f)
 
 /* ---- changes while connected ---- */
 
-void cmb_front_look(front *f)
+/*
+ * The back end is Connected, and has written that, or its size, again. With another size that is how it tells of
+ * it; otherwise another back end may have taken the place of ours and gone on with the rings, and what ours had
+ * not flushed may be lost.
+ */
+static void look_again(front *f, uint32_t fired)
 {
-    char path[CMB_XEN_PATH_MAX];
-    uint64_t size, online = 1;
-    if (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED)
-        return;
-    unsigned state = state_read(f, f->back);
-    bool moved = node_read(f, f->home, "backend", path) != 0 || strcmp(path, f->back) != 0;
-    if (state & BIT(XenbusStateConnected) && !moved) {
-        if (read_size(f, &size) == 0)
-            f->size = size;
-        return;
+    uint64_t size;
+    if (fired & 1u << CMB_FRONT_WATCH_SECTORS && read_size(f, &size) == 0) {
+        f->resized = size != f->size;
+        f->generation += !f->resized;
+        f->size = size;
     }
+    if (fired & 1u << CMB_FRONT_WATCH_STATE) {
+        f->generation += !f->resized;
+        f->resized = false;
+    }
+}
+
+/* The back end is not Connected, or is another one. */
+static void look_after(front *f, unsigned state, bool moved)
+{
+    uint64_t online = 1;
     for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
         cmb_ring_collect(f, &f->rings[i]); /* what was answered before the end */
     if (f->state == FRONT_BROKEN)
@@ -583,4 +615,18 @@ void cmb_front_look(front *f)
         cmb_front_break(f, "the device was unplugged");
     else
         f->state = FRONT_LOST;
+}
+
+void cmb_front_look(front *f)
+{
+    char path[CMB_XEN_PATH_MAX];
+    uint32_t fired = f->platform->ops->watch_fired(f->platform);
+    if (!fired || (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED))
+        return;
+    unsigned state = state_read(f, f->back);
+    bool moved = node_read(f, f->home, "backend", path) != 0 || strcmp(path, f->back) != 0;
+    if (state & BIT(XenbusStateConnected) && !moved)
+        look_again(f, fired);
+    else
+        look_after(f, state, moved);
 }

@@ -78,8 +78,7 @@ static void rings_run(front *f)
 /* Everything that can be done without sleeping; and if the connection is over, what follows. The caller is the poller. */
 static void progress(front *f)
 {
-    if (f->platform->ops->watch_fired(f->platform))
-        cmb_front_look(f);
+    cmb_front_look(f);
     if (f->state == FRONT_CONNECTED || f->state == FRONT_UNPLUGGED)
         rings_run(f);
     if (troubled(f))
@@ -153,7 +152,7 @@ int cmb_front_submit(cmb_queue *queue, const cmb_request *requests, unsigned n)
     front_queue *q = (front_queue *)queue;
     front *f = front_of(q);
     cmb_mutex_lock(&f->lock);
-    if (!f->polling && f->platform->ops->watch_fired(f->platform))
+    if (!f->polling)
         cmb_front_look(f);
     int taken = submit_locked(f, q, requests, n);
     if (taken > 0 && f->state == FRONT_CONNECTED)

