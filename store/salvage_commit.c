@@ -205,6 +205,27 @@ static int write_changed(cmb_salvage *s, cmb_commit_draft *draft, const cmb_name
     return error ? error : tell_changed(s, was, &out_at->id);
 }
 
+/* The generation that follows from the parents as they are now: one of them may have been made anew without those below it. */
+static int find_generation(cmb_salvage *s, const cmb_commit_record *r, const cmb_commit_at *parents, uint64_t *out_generation)
+{
+    uint64_t highest = 0, own = r->commit.generation;
+    bool all = true;
+    for (size_t i = 0; i < r->commit.parent_count; i++) {
+        cmb_state parent;
+        all = all && !cmb_commit_is_absent(&parents[i]);
+        if (cmb_commit_is_absent(&parents[i]))
+            continue;
+        int error = cmb_commit_state(s->out, &parents[i], &parent);
+        if (error)
+            return error;
+        highest = parent.generation > highest ? parent.generation : highest;
+    }
+    if (highest >= CMB_GENERATION_MAX)
+        return cmb_fail(CMB_ETOOBIG, "no generation is left above a commit's parents");
+    *out_generation = all || own <= highest ? highest + 1 : own;
+    return 0;
+}
+
 static int write_commit(cmb_salvage *s, const cmb_commit_record *r, const cmb_noderef *root)
 {
     size_t size = (r->commit.parent_count ? r->commit.parent_count : 1) * sizeof(cmb_commit_at);
@@ -217,7 +238,7 @@ static int write_commit(cmb_salvage *s, const cmb_commit_record *r, const cmb_no
             return CMB_ENOMEM;
         }
     }
-    bool changed = move_parents(s, r, parents) | !cmb_name_equal(&root->name, &r->root.name);
+    bool moved = move_parents(s, r, parents), changed = moved || !cmb_name_equal(&root->name, &r->root.name);
     cmb_commit_draft draft = {.root = *root,
                               .parents = parents,
                               .parent_count = r->commit.parent_count,
@@ -227,7 +248,10 @@ static int write_commit(cmb_salvage *s, const cmb_commit_record *r, const cmb_no
                               .message = r->commit.message,
                               .headers = r->commit.headers,
                               .header_count = r->commit.header_count};
-    int error = changed ? write_changed(s, &draft, &r->commit.id, &at) : cmb_intake_commit(s->intake, &draft, &at);
+    int error = find_generation(s, r, parents, &draft.generation);
+    changed |= draft.generation != r->commit.generation;
+    if (!error)
+        error = changed ? write_changed(s, &draft, &r->commit.id, &at) : cmb_intake_commit(s->intake, &draft, &at);
     cmb_release(&s->alloc, parents, size);
     return error ? error : cmb_sv_moved_set(s, &r->commit.id, &at);
 }

@@ -2,11 +2,13 @@
 /*
  * image.c: hostile images. An input is
  *
- *   0  u8  what is mended (layout.h): 1, 2, 4, 8, 16; and 32: nodes are read where the device maps them; 64: it is written to as well
+ *   0  u8  what is mended (layout.h): 1, 2, 4, 8, 16; and 32: nodes are read where the device maps them; 64: it is written to as well; 128: what
+ *          can be read is salvaged
  *   1      a disk (disk.h)
  *
  * Memory is bounded, whatever the image says. If fsck finds nothing, all reads succeed and agree; what is written then is there after the
- * next open, and fsck still finds nothing. That is not asked for where names were mended: two references to one node that a forger
+ * next open, and fsck still finds nothing; and a salvage loses nothing. What comes of any salvage is an image in which fsck finds
+ * nothing. That is not asked for where names were mended: two references to one node that a forger
  * makes differ are both right to whoever sees one of them.
  */
 #include <stdlib.h>
@@ -17,7 +19,7 @@
 #include "tests/fuzz/scripts.h"
 
 #define MEMORY ((size_t)96 << 20)
-enum { MEND = 31, MAPPED = 32, WRITTEN = 64 };
+enum { MEND = 31, MAPPED = 32, WRITTEN = 64, SALVAGED = 128 };
 static bool forged; /* this input */
 
 const char fuzz_target[] = "image";
@@ -65,9 +67,33 @@ static void write_once(fuzz_disk *disk, const cmb_store_options *options)
     fuzz_must(cmb_store_close(store));
 }
 
+/* `shown`: of an image in which fsck finds nothing; else 0. */
+static void salvage(fuzz_disk *disk, const cmb_store_options *options, uint64_t shown)
+{
+    cmb_salvage_options o = {.alloc = options->alloc, .env = options->env, .pool_size = options->pool_size};
+    cmb_salvage_result result = {0};
+    cmb_store *store;
+    fuzz_disk *target = fuzz_disk_clear(1, FUZZ_DISK_MIB * FUZZ_MIB, false);
+    uint64_t before = fuzz_disk_sum(disk);
+    int error = fuzz_coded(cmb_salvage_device(&disk->dev, &target->dev, &o, &result));
+    fuzz_check(fuzz_disk_sum(disk) == before, "a salvage has changed its image");
+    fuzz_check(!shown || !error || fuzz_refused(), "what fsck finds nothing in cannot be salvaged: %s", cmb_error_name(error));
+    if (error || fuzz_refused())
+        return;
+    fuzz_must(open_disk(target, options, &store));
+    if (!store)
+        return;
+    fuzz_check(judge_is_sound(store) || fuzz_refused(), "after a salvage fsck finds something");
+    fuzz_check(!shown || (!result.losses && judge_shown(store) == shown), "%llu losses of an image in which fsck finds nothing",
+               (unsigned long long)result.losses);
+    judge_read(store, !fuzz_refused());
+    fuzz_must(cmb_store_close(store));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     cmb_store *store;
+    uint64_t shown = 0;
     if (!size)
         return 0;
     forged = data[0] & MEND_NAMES;
@@ -80,11 +106,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     options.read_only = true;
     uint64_t before = fuzz_disk_sum(disk);
     if (!open_disk(disk, &options, &store)) {
-        judge_read(store, judge_is_sound(store) && !forged && !fuzz_refused());
+        bool sound = judge_is_sound(store) && !forged && !fuzz_refused();
+        judge_read(store, sound);
+        shown = sound ? judge_shown(store) : 0;
         fuzz_coded(cmb_store_close(store));
     }
     fuzz_check(fuzz_disk_sum(disk) == before, "reading has changed the image");
     options.read_only = false;
+    if (data[0] & SALVAGED)
+        salvage(disk, &options, shown);
     if (data[0] & WRITTEN)
         write_once(disk, &options);
     fuzz_end();
@@ -98,7 +128,7 @@ void fuzz_seeds(fuzz_give_fn give)
     static uint8_t room[1 << 20];
     for (script s = 0; s < SCRIPT_COUNT; s++) {
         cmb_bytes packed = script_packed(s);
-        room[0] = (uint8_t)(MEND | (s % 2 ? MAPPED : 0) | (s % 3 ? WRITTEN : 0));
+        room[0] = (uint8_t)(MEND | (s % 2 ? MAPPED : 0) | (s % 3 ? WRITTEN : SALVAGED));
         fuzz_check(packed.size < sizeof room, "a seed that is too large");
         memcpy(room + 1, packed.data, packed.size);
         give(script_names[s], room, packed.size + 1);
@@ -234,7 +264,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
     }
     data[0] = (uint8_t)(data[0] & ~MEND_NAMES) | (below(3) ? MEND_NAMES : 0);
     if (!below(4)) /* seldom without what lets it pass the checks */
-        data[0] ^= (uint8_t)(1u << (below(3) ? 5 + below(2) : below(5)));
+        data[0] ^= (uint8_t)(1u << (below(3) ? 5 + below(3) : below(5)));
     size_t packed = fuzz_disk_pack(found.disk, data + 1, max - 1);
     fuzz_end();
     return packed ? packed + 1 : size;
