@@ -3,6 +3,7 @@
  * branch.c: making, moving and deleting branches and tags. Whatever names a working state seals it
  * first: the branch that holds it moves to a permanent commit of the same content, in the same unit.
  */
+#include "store/intents.h"
 #include "store/land.h"
 #include "store/tag.h"
 
@@ -165,8 +166,9 @@ static int act(cmb_store *store, cmb_refobj *ref, const order *o, uint64_t *out_
 {
     cmb_state state;
     bool exists;
-    cmb_ref_look(store, ref, &state, &exists);
-    int error = check_before(ref, exists, &state, o);
+    int error = cmb_ref_settled(store, ref, &state, &exists);
+    if (!error)
+        error = check_before(ref, exists, &state, o);
     if (error)
         return error;
     return o->action == DELETE ? delete_ref(store, ref, out_seq) : move_ref(store, ref, o, out_seq);

@@ -41,14 +41,18 @@ static int pass_on(void *ctx, const cmb_tree_change *c)
     return d->fn(d->ctx, &full.face) ? 1 : 0;
 }
 
-int cmb_diff(const cmb_snapshot *before, const cmb_snapshot *after, const cmb_range *range, cmb_change_fn fn, void *ctx)
+int cmb_diff(cmb_snapshot *before, cmb_snapshot *after, const cmb_range *range, cmb_change_fn fn, void *ctx)
 {
     cmb_store *store = before->store;
     cmb_bounds bounds = {.lower = {NULL, 0}};
     diff d = {store, fn, ctx};
     if (after->store != store)
         return cmb_fail(CMB_EINVAL, "snapshots of different stores cannot be compared");
-    int error = cmb_bounds_set(&store->alloc, &bounds, range);
+    int error = cmb_snapshot_settle(before);
+    if (!error)
+        error = cmb_snapshot_settle(after);
+    if (!error)
+        error = cmb_bounds_set(&store->alloc, &bounds, range);
     if (error)
         return error;
     if (!cmb_bounds_empty(&bounds))

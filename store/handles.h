@@ -4,7 +4,7 @@
 #define CMB_STORE_HANDLES_H
 
 #include "btree/view.h"
-#include "store/internal.h"
+#include "store/intents.h"
 
 #define CMB_GET_MAX ((uint32_t)64 << 20) /* bytes of the largest value that is handed out in one piece */
 
@@ -38,13 +38,16 @@ struct cmb_snapshot {
     cmb_view view;
     cmb_pins pins;
     cmb_state state;
+    cmb_live live;     /* while there are intents above the root, and after: values point into them */
     cmb_blob value;    /* an out-of-line value, assembled */
     cmb_many many[2];  /* in turn, as the pins */
     unsigned many_turn;
     cmb_blob many_values;
 };
 
-/* A snapshot of a state that is known already. */
+/* Its root becomes the content, for what needs a tree. */
+int cmb_snapshot_settle(cmb_snapshot *snapshot);
+/* A snapshot of a settled state that is known already. */
 int cmb_snapshot_of(cmb_store *store, const cmb_state *state, cmb_snapshot **out_snapshot);
 
 /* The keys of a range: lower <= key < upper; size 0: open (range.c). Zero-initialise. */
@@ -68,6 +71,7 @@ struct cmb_txn {
     cmb_store *store;
     cmb_refobj *ref;         /* writer lock held; NULL: detached */
     cmb_state base;          /* where it began */
+    cmb_live live;           /* of base, while the view has its intents and after */
     cmb_view view;           /* base or an intermediate root, runs, buffer */
     cmb_noderef runs[CMB_TXN_RUNS];
     cmb_appender *stream;    /* open; NULL: none yet */
@@ -117,6 +121,8 @@ int cmb_key_refuse(size_t size);
 void cmb_txn_cursors_keep(cmb_txn *txn);
 /* Everything in it becomes readable through txn->view. */
 int cmb_txn_close_direct(cmb_txn *txn);
+/* Its base becomes a tree, which edits may lie over. Before the first edit, with the ref's writer lock. */
+int cmb_txn_settle(cmb_txn *txn);
 /* Opens the stream if there is none. */
 int cmb_txn_need_stream(cmb_txn *txn);
 /* Merges runs and buffer into view.root, in the stream. */

@@ -36,10 +36,12 @@ typedef struct cmb_state {
     cmb_noderef root;        /* the content; equal to commit_root unless working */
     uint64_t generation;     /* of the commit; 0 without one */
     bool working;
+    uint64_t pending;        /* number of the newest unit whose intents lie above root (intents.h); 0: root is the content */
+    uint64_t merged;         /* intents of units up to this one are in root or void; set when it is packed */
     cmb_commit_at tag;       /* an annotated tag's: its object (tag.h), which leads to the commit; else id.size 0 */
 } cmb_state;
 
-#define CMB_STATE_PACKED_MAX (1u + CMB_NAME_MAX + 20u + 2u * CMB_NODEREF_PACKED_MAX + CMB_NAME_MAX + 12u)
+#define CMB_STATE_PACKED_MAX (1u + 8u + CMB_NAME_MAX + 20u + 2u * CMB_NODEREF_PACKED_MAX + CMB_NAME_MAX + 12u)
 unsigned cmb_state_pack(const cmb_state *state, uint8_t *out);
 /* CMB_ECORRUPT, the detail names `what`. */
 int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *data, size_t size, cmb_state *out_state);
@@ -87,6 +89,8 @@ void cmb_pending_release(const cmb_store *store, cmb_pending *list);
 int cmb_pending_add(cmb_buffer *buffer, const cmb_pending *edit);
 /* Takes the list (no key twice) over; cannot fail. store->lock held, or nobody else knows the store yet. */
 void cmb_tables_apply(cmb_store *store, cmb_pending *list, uint64_t unit);
+/* The same for one edit that is older than all that is there. */
+void cmb_table_apply_older(cmb_store *store, cmb_pending *edit);
 /* Makes room for n more edits where it can: fewer collisions later. store->lock held. */
 void cmb_table_reserve(cmb_store *store, cmb_table *table);
 /* Newest value of a key, from the pending edits or the tree. Takes store->lock, but not over I/O. CMB_ENOTFOUND without detail. */
@@ -109,9 +113,13 @@ void cmb_table_root(cmb_store *store, cmb_table_id table, cmb_noderef *out_root)
 /* ---- records (root.c) ---- */
 
 int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length);
-/* Writes the ROOT record of these table roots, in which the edits of `units` units are folded. */
-int cmb_root_append(cmb_store *store, cmb_appender *app, uint64_t units, const cmb_noderef roots[CMB_TABLES], uint64_t *out_addr,
-                    uint32_t *out_length);
+/* Bytes of pending edits that a ROOT record carries before they are folded into the tables. */
+#define CMB_ROOT_CARRY ((size_t)64 << 10)
+/* Writes the ROOT record: these table roots and the edits over them, which hold `units` units, and the runs of intents. carried NULL: none. */
+int cmb_root_append(cmb_store *store, cmb_appender *app, uint64_t units, const cmb_noderef roots[CMB_TABLES], const cmb_bytes *carried,
+                    const struct cmb_intents_runs *runs, uint64_t *out_addr, uint32_t *out_length);
+/* All pending edits of all tables as the payload of an EDITS record, if they are few; else *out_size 0. Released by the caller. */
+int cmb_root_carry(cmb_store *store, uint8_t **out_payload, uint32_t *out_size);
 /* Pending edits (no key twice) as the payload of an EDITS record; the caller releases *out_size bytes. */
 int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **out_payload, uint32_t *out_size);
 /* cmb_log_replay_fn; ctx is the store. */
@@ -131,6 +139,10 @@ typedef struct cmb_refobj {
     cmb_waiter *first, *last; /* who wait for it, in order */
     cmb_state state;
     struct cmb_watched *watched; /* NULL: nobody watches it; under store->lock */
+    struct cmb_intents *intents; /* above state.root; NULL: none */
+    uint64_t logged;             /* intents of units up to this one are in runs */
+    struct cmb_refobj *next_intents; /* in store->intents_first */
+    bool intents_listed;
     uint32_t name_size;       /* without the zero */
     char name[];              /* zero-terminated */
 } cmb_refobj;
@@ -144,13 +156,13 @@ int cmb_ref_full_name(const char *prefix, const char *name, char out_full[CMB_RE
 
 int cmb_refs_init(cmb_store *store);
 void cmb_refs_destroy(cmb_store *store);
-/* The state of a ref by full name; CMB_ENOTFOUND without a detail. Hot. */
+/* The state of a ref by full name, settled (intents.h); CMB_ENOTFOUND without a detail. Not inside a unit. */
 int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state);
 /* The ref, which may not exist, kept until cmb_ref_unuse. */
 int cmb_ref_use(cmb_store *store, const char *name, size_t size, cmb_refobj **out_ref);
 void cmb_ref_reuse(cmb_store *store, cmb_refobj *ref); /* one user more */
 void cmb_ref_unuse(cmb_store *store, cmb_refobj *ref);
-/* Its state now. */
+/* Its state now, whose content may be pending. */
 void cmb_ref_look(cmb_store *store, const cmb_refobj *ref, cmb_state *out_state, bool *out_exists);
 /* Waits for one's turn. CMB_EBUSY: nowait, or this thread holds it already. */
 int cmb_ref_lock(cmb_store *store, cmb_refobj *ref, bool nowait);
@@ -181,9 +193,12 @@ typedef struct cmb_unit {
         cmb_state state;
         bool exists;
         cmb_reflog_reason reason;
+        bool merge;         /* same content: intents up to state.merged went into the tree, `rest` stays above it */
+        struct cmb_intents *rest;
     } *moves;               /* refs in memory to be moved when it is queued */
     size_t move_count, move_capacity;
     struct cmb_move inline_moves[2];
+    struct cmb_intent *intents; /* shown in memory when it is queued */
 } cmb_unit;
 /* Starts the epoch by a checkpoint if need be. CMB_EREADONLY says why. */
 int cmb_unit_begin(cmb_store *store, cmb_unit *unit);
@@ -196,6 +211,8 @@ int cmb_unit_index(cmb_unit *unit, const cmb_commit_at *commit);
 /* Queues it and shows it in memory. On an error nothing has changed. The unit is over in any case. */
 int cmb_unit_publish(cmb_unit *unit, uint64_t *out_seq);
 void cmb_unit_abort(cmb_unit *unit);
+/* The same content with intents up to state->merged in its tree; `rest`, those above it, is taken over on success. */
+int cmb_unit_merge(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, struct cmb_intents *rest);
 /* Commits by the thousand for the index: `over`, the index's tree when it was looked at, with `ids` in it is `root`. */
 typedef struct cmb_index_batch {
     cmb_noderef over, root;
@@ -280,6 +297,7 @@ typedef struct cmb_resolved {
     bool content;                      /* "^{root}": only the content is meant */
     char ref[CMB_REF_FULL_SIZE];       /* full name if a working state is meant: the ref that holds it; else "" */
 } cmb_resolved;
+/* The state is settled (intents.h). Not inside a unit. */
 int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out);
 /* The permanent commit that a REV names, or_below: or is a working state above (else CMB_EWORKING). CMB_ENOTFOUND: it has none. (commit.c) */
 int cmb_commit_resolve(cmb_store *store, const char *rev, bool or_below, cmb_commit_at *out_at);
@@ -335,6 +353,13 @@ struct cmb_store {
     size_t ref_bucket_count, ref_count, ref_limit; /* limit: sweep the cache at so many */
     uint64_t ref_version;     /* grows whenever a ref moves */
     uint64_t last_seq;        /* batch of the newest unit */
+    cmb_refobj *intents_first; /* refs that have or had intents */
+    size_t intents_bytes, intents_count; /* of keys and values in all lists, and their edits */
+    size_t intents_merge_at;  /* so many bytes are merged */
+    bool intents_merging;
+    struct cmb_intents_runs *runs; /* in the newest durable ROOT record; changes under unit and lock */
+    struct cmb_intents_note *notes, **notes_end; /* while it is opened */
+    cmb_appender *scratch;    /* a reader's own nodes; NULL: none yet; under `unit` */
     cmb_watches watches;
 };
 

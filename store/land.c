@@ -12,6 +12,8 @@ typedef struct landing {
     cmb_refobj *ref;             /* writer lock held */
     const cmb_commit_info *info; /* may be NULL */
     const cmb_parents *parents;  /* a permanent commit above these; NULL: above what the branch stands on */
+    cmb_intent *intent;          /* its edits, if they are logged before they are merged; else NULL */
+    bool named;                  /* the caller wants to know the root */
     cmb_state state;             /* what the branch will stand on */
 } landing;
 
@@ -42,7 +44,12 @@ static bool is_large(const cmb_txn *txn, size_t others)
 {
     uint64_t segment = (uint64_t)1 << cmb_log_params(txn->store->log)->segment_shift;
     uint64_t limit = segment < CMB_STREAM_THRESHOLD / 2 ? 2 * segment : CMB_STREAM_THRESHOLD;
-    return txn->edit_bytes + txn->edit_count * txn->store->tree.target > limit / (1 + others);
+    uint64_t bytes = txn->edit_bytes, count = txn->edit_count;
+    if (txn->view.intents) {
+        bytes += cmb_intents_bytes(txn->view.intents);
+        count += cmb_intents_count(txn->view.intents);
+    }
+    return bytes + count * txn->store->tree.target > limit / (1 + others);
 }
 
 /* A finished stream waits to be made part of a unit. */
@@ -91,9 +98,9 @@ static int build(cmb_unit *unit, cmb_txn *txn, cmb_noderef *out_root)
 {
     cmb_source *edits;
     *out_root = txn->view.root;
-    if (!cmb_txn_has_edits(txn))
+    if (!cmb_txn_has_edits(txn) && !txn->view.intents)
         return 0;
-    int error = cmb_source_buffer(txn->view.buffer, &edits);
+    int error = cmb_view_edits(&txn->view, &edits);
     if (error)
         return error;
     error = cmb_tree_apply(txn->view.tree, &txn->view.root, edits, unit->app, out_root, NULL);
@@ -105,6 +112,7 @@ static void drop_working(cmb_state *state)
 {
     state->root = state->commit_root;
     state->working = false;
+    state->pending = 0;
 }
 
 /* From what the branch stands on now, and the new content, to what it will stand on. */
@@ -119,9 +127,10 @@ static int choose_state(cmb_unit *unit, landing *l, const cmb_noderef *root, con
         return cmb_unit_commit(unit, now, root, info, &l->state);
     if (as_commit) {
         drop_working(&l->state);
-    } else if (!cmb_name_equal(&root->name, &now->root.name)) {
+    } else if (now->pending || !cmb_name_equal(&root->name, &now->root.name)) {
         l->state.root = *root;
         l->state.working = true;
+        l->state.pending = 0;
     }
     return 0;
 }
@@ -143,11 +152,10 @@ static int enter(cmb_unit *unit, landing *l)
 /* Is there nothing to be written, as far as can be said before edits are applied? */
 static bool is_idle(const landing *l, const cmb_state *now)
 {
-    const cmb_name *root = &l->txn->view.root.name;
     if (l->parents && !l->parents->if_changed)
         return false;
-    if (cmb_txn_has_edits(l->txn) || !cmb_name_equal(root, &now->root.name))
-        return false;
+    if (cmb_txn_has_edits(l->txn) || !cmb_name_equal(&l->txn->view.root.name, &l->txn->base.root.name))
+        return false; /* of its own base: others may merge the intents above that meanwhile */
     return !is_permanent(l->info) || (!now->working && !(l->info->flags & CMB_COMMIT_EMPTY));
 }
 
@@ -180,6 +188,75 @@ static int land_unit(cmb_store *store, landing *landings, size_t n, uint64_t *ou
     cmb_unit_abort(&unit);
     return cmb_store_note(store, error);
 }
+
+/* ---- edits before leaves (intents.h) ---- */
+
+/* Is it a working commit of small edits, and nothing else? */
+static bool is_intent(const landing *l)
+{
+    const cmb_txn *txn = l->txn;
+    return !l->named && !l->parents && !is_permanent(l->info) && txn->edit_count && txn->edit_bytes <= CMB_INTENTS_UNIT &&
+           !txn->stream && !txn->finished_count && !txn->view.run_count && !txn->editor && !txn->broken &&
+           cmb_name_equal(&txn->view.root.name, &txn->base.root.name);
+}
+
+static void release_intents(cmb_store *store, landing *landings, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        cmb_intent_release(store, landings[i].intent);
+        landings[i].intent = NULL;
+    }
+}
+
+/* *out_all: each has its record ready. */
+static int encode_intents(cmb_store *store, landing *landings, size_t n, bool *out_all)
+{
+    int error = 0;
+    *out_all = true;
+    for (size_t i = 0; !error && *out_all && i < n; i++) {
+        error = check(&landings[i]);
+        *out_all = !error && is_intent(&landings[i]);
+        if (*out_all)
+            error = cmb_intent_encode(store, landings[i].ref, landings[i].txn->view.buffer, &landings[i].intent);
+        *out_all = *out_all && landings[i].intent;
+    }
+    return error;
+}
+
+static int intend_all(cmb_unit *unit, landing *landings, size_t n, bool *out_fit)
+{
+    int error = 0;
+    *out_fit = true;
+    for (size_t i = 0; i < n && *out_fit; i++)
+        *out_fit = cmb_intent_fits(unit->store, landings[i].ref, landings[i].intent);
+    for (size_t i = 0; i < n && *out_fit && !error; i++) {
+        error = cmb_unit_intend(unit, landings[i].ref, landings[i].intent);
+        if (!error)
+            landings[i].intent = NULL;
+    }
+    return error;
+}
+
+/* Logs all landings' edits as one unit. *out_done false: they have to be merged at once. */
+static int land_intents(cmb_store *store, landing *landings, size_t n, uint64_t *out_seq, bool *out_done)
+{
+    cmb_unit unit;
+    int error = encode_intents(store, landings, n, out_done);
+    if (!error && *out_done) {
+        error = cmb_unit_begin(store, &unit);
+        if (!error) {
+            error = intend_all(&unit, landings, n, out_done);
+            if (!error && *out_done)
+                error = cmb_unit_publish(&unit, out_seq);
+            else
+                cmb_unit_abort(&unit);
+        }
+    }
+    release_intents(store, landings, n);
+    return cmb_store_note(store, error);
+}
+
+/* ---- landing ---- */
 
 /* Would it be a unit that changes nothing? Then none is begun. */
 static bool all_idle(landing *landings, size_t n)
@@ -221,11 +298,13 @@ static int move_to_streams(landing *landings, size_t n, bool *out_again)
  */
 static int land(cmb_store *store, landing *landings, size_t n, uint64_t *out_seq)
 {
-    int error = 0;
-    bool again = false;
+    bool again = false, done;
+    *out_seq = 0;
+    int error = land_intents(store, landings, n, out_seq, &done);
+    if (error || done)
+        return error;
     for (size_t i = 0; !error && i < n; i++)
         error = prepare(&landings[i], n - 1);
-    *out_seq = 0;
     if (error || all_idle(landings, n))
         return error;
     error = land_unit(store, landings, n, out_seq);
@@ -257,7 +336,7 @@ static int conclude(cmb_store *store, landing *landings, size_t n, int error, ui
 int cmb_txn_commit(cmb_txn *txn, const cmb_commit_info *info, cmb_rev *out_rev)
 {
     cmb_store *store = txn->store;
-    landing l = {.txn = txn, .ref = txn->ref, .info = info};
+    landing l = {.txn = txn, .ref = txn->ref, .info = info, .named = out_rev != NULL};
     uint64_t seq;
     if (!txn->ref)
         return cmb_fail(CMB_EINVAL, "a detached transaction lands on a branch, it does not commit");
@@ -290,7 +369,7 @@ int cmb_txn_commit_many(cmb_txn *const *txns, size_t n, const cmb_commit_info *i
     if (!landings)
         return CMB_ENOMEM;
     for (size_t i = 0; i < n; i++)
-        landings[i] = (landing){.txn = txns[i], .ref = txns[i]->ref, .info = infos ? &infos[i] : NULL};
+        landings[i] = (landing){.txn = txns[i], .ref = txns[i]->ref, .info = infos ? &infos[i] : NULL, .named = out_revs != NULL};
     error = land(store, landings, n, &seq);
     error = conclude(store, landings, n, error, seq, out_revs);
     cmb_release(&store->alloc, landings, n * sizeof *landings);
@@ -302,7 +381,9 @@ static int check_unmoved(const cmb_txn *txn, cmb_refobj *ref, const char *branch
 {
     cmb_state now;
     bool exists;
-    cmb_ref_look(txn->store, ref, &now, &exists);
+    int error = cmb_ref_settled(txn->store, ref, &now, &exists);
+    if (error)
+        return error;
     if (!exists)
         return cmb_fail(CMB_ENOTFOUND, "there is no branch '%s'", branch);
     if (!cmb_state_equal(&now, &txn->base))
@@ -313,7 +394,7 @@ static int check_unmoved(const cmb_txn *txn, cmb_refobj *ref, const char *branch
 static int land_on(cmb_txn *txn, cmb_refobj *ref, const char *branch, const cmb_commit_info *info, cmb_rev *out_rev)
 {
     cmb_store *store = txn->store;
-    landing l = {.txn = txn, .ref = ref, .info = info};
+    landing l = {.txn = txn, .ref = ref, .info = info, .named = out_rev != NULL};
     uint64_t seq;
     int error = cmb_ref_lock(store, ref, false);
     if (error)

@@ -44,6 +44,12 @@ int cmb_merging_create(cmb_store *store, const char *branch, cmb_merge_fn fn, vo
         cmb_release(&store->alloc, m, sizeof *m);
         return error;
     }
+    error = cmb_txn_settle(m->txn);
+    if (error) {
+        cmb_txn_abort(m->txn);
+        cmb_release(&store->alloc, m, sizeof *m);
+        return error;
+    }
     m->store = store;
     m->ref = m->txn->ref;
     cmb_ref_reuse(store, m->ref);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* open.c: making an image, opening and closing it, and what it says about itself. */
-#include "store/internal.h"
+#include "store/intents.h"
 
 #include <stdio.h>
 
@@ -41,7 +41,10 @@ static void on_remapped(void *ctx, uint64_t segment)
 /* Everything that needs no disk. */
 static int prepare(cmb_store *store)
 {
-    int error = cmb_refs_init(store);
+    store->intents_merge_at = CMB_INTENTS_MERGE;
+    store->notes_end = &store->notes;
+    store->runs = cmb_zalloc(&store->alloc, sizeof *store->runs);
+    int error = store->runs ? cmb_refs_init(store) : CMB_ENOMEM;
     for (unsigned i = 0; !error && i < CMB_TABLES; i++)
         error = cmb_table_init(store, &store->tables[i]);
     return error;
@@ -103,7 +106,8 @@ static int open_tables(cmb_store *store, bool rescue)
     for (unsigned i = 0; i < CMB_TABLES; i++)
         cmb_tree_empty(&store->tree, &store->tables[i].root);
     cmb_log_root(store->log, &addr, &length);
-    return length && !rescue ? cmb_root_read(store, addr, length) : 0;
+    int error = length && !rescue ? cmb_root_read(store, addr, length) : 0;
+    return error || rescue ? error : cmb_intents_load_notes(store);
 }
 
 static void describe(cmb_store *store)
@@ -116,8 +120,12 @@ static void describe(cmb_store *store)
 static int teardown(cmb_store *store)
 {
     cmb_allocator alloc = store->alloc;
+    if (store->runs)
+        cmb_intents_teardown(store);
     if (store->nodes)
         cmb_nodes_destroy(store->nodes);
+    if (store->scratch)
+        cmb_append_abort(store->scratch);
     int error = store->log ? cmb_log_close(store->log) : 0;
     for (unsigned i = 0; i < CMB_TABLES; i++)
         if (store->tables[i].buckets)
@@ -250,7 +258,12 @@ int cmb_store_open(const char *name, const cmb_store_options *options, cmb_store
 
 int cmb_store_close(cmb_store *store)
 {
-    return store ? teardown(store) : 0;
+    if (!store)
+        return 0;
+    /* An image that lies there has its content in trees. Where that cannot be, the next writer sees to it. */
+    if (!cmb_store_check_writable(store))
+        (void)cmb_intents_settle_all(store);
+    return teardown(store);
 }
 
 int cmb_store_sync(cmb_store *store)

@@ -4,7 +4,7 @@
  * before is a hash lookup. An object carries the writer lock of its ref as well, also of one that
  * does not exist yet.
  */
-#include "store/internal.h"
+#include "store/intents.h"
 
 #include <assert.h>
 
@@ -34,6 +34,7 @@ int cmb_refs_init(cmb_store *store)
 static void release_ref(cmb_store *store, cmb_refobj *ref)
 {
     assert(!ref->users && !ref->writer);
+    cmb_intents_release(ref->intents);
     cmb_release(&store->alloc, ref, sizeof *ref + ref->name_size + 1);
 }
 
@@ -60,7 +61,7 @@ static void sweep(cmb_store *store)
 {
     for (size_t i = 0; i < store->ref_bucket_count; i++)
         for (cmb_refobj **link = &store->ref_buckets[i], *r; (r = *link);) {
-            if (r->users) {
+            if (r->users || r->intents) {
                 link = &r->next;
                 continue;
             }
@@ -139,16 +140,36 @@ static cmb_refobj *obtain(cmb_store *store, const char *name, size_t size, bool 
     return ref;
 }
 
-int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state)
+int cmb_ref_live(cmb_store *store, const char *name, size_t size, cmb_state *out_state, cmb_live *out_live)
 {
     int error;
     cmb_mutex_lock(&store->lock);
-    const cmb_refobj *ref = obtain(store, name, size, false, &error);
+    cmb_refobj *ref = obtain(store, name, size, false, &error);
     if (!error && (!ref || !ref->exists))
         error = CMB_ENOTFOUND;
-    if (!error)
+    if (!error) {
         *out_state = ref->state;
+        *out_live = (cmb_live){0};
+        if (CMB_UNLIKELY(ref->state.pending != 0)) {
+            ref->users++;
+            *out_live = (cmb_live){ref, cmb_intents_hold(ref->intents)};
+        }
+    }
     cmb_mutex_unlock(&store->lock);
+    return error;
+}
+
+int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state)
+{
+    cmb_state state;
+    cmb_live live;
+    int error = cmb_ref_live(store, name, size, &state, &live);
+    if (error)
+        return error;
+    error = cmb_state_settle(store, &live, &state);
+    cmb_live_release(store, &live);
+    if (!error)
+        *out_state = state;
     return error;
 }
 
@@ -235,6 +256,16 @@ void cmb_ref_unlock(cmb_store *store, cmb_refobj *ref)
     cmb_mutex_unlock(&store->lock);
 }
 
+/* A ref in memory may have intents above its root, or a root that only this handle knows. */
+static int settle_one(cmb_store *store, const char *name, size_t size, cmb_state *inout_state)
+{
+    cmb_mutex_lock(&store->lock);
+    const cmb_refobj *ref = find(store, cmb_hash64(name, size, 0), name, size);
+    bool wanted = ref && ref->exists && (ref->state.pending || (store->scratch && ref->state.working));
+    cmb_mutex_unlock(&store->lock);
+    return wanted ? cmb_ref_state(store, name, size, inout_state) : 0;
+}
+
 static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, cmb_ref_each_fn fn, void *ctx)
 {
     char name[CMB_REF_FULL_SIZE];
@@ -254,6 +285,8 @@ static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, cmb
             error = cmb_fail(CMB_ECORRUPT, "ref table: %s has a value that is too long", name);
         if (!error)
             error = cmb_state_unpack(store, name, found.value.data, found.value.size, &state);
+        if (!error)
+            error = settle_one(store, name, key.size, &state);
         if (!error)
             error = fn(ctx, name, &state);
         if (error)

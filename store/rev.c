@@ -3,13 +3,13 @@
  * rev.c: what a REV stands for: a branch, a tag, a full ref name or the beginning of a commit id,
  * in this order; then steps: ~n, ^n; then ^{root}.
  */
-#include "store/internal.h"
+#include "store/intents.h"
 
 #define STEPS_MAX 1000000000u
 #define PREFIX_MIN 4u /* hexadecimal digits */
 
 /* Looks for PREFIX + name among the refs. */
-static int try_ref(cmb_store *store, const char *prefix, const char *name, size_t size, cmb_resolved *out)
+static int try_ref(cmb_store *store, const char *prefix, const char *name, size_t size, cmb_resolved *out, cmb_live *out_live)
 {
     size_t n = strlen(prefix);
     if (n + size >= sizeof out->ref)
@@ -17,7 +17,7 @@ static int try_ref(cmb_store *store, const char *prefix, const char *name, size_
     memcpy(out->ref, prefix, n);
     memcpy(out->ref + n, name, size);
     out->ref[n + size] = 0;
-    return cmb_ref_state(store, out->ref, n + size, &out->state);
+    return cmb_ref_live(store, out->ref, n + size, &out->state, out_live);
 }
 
 static bool is_hex(const char *s, size_t n)
@@ -45,15 +45,15 @@ static bool is_full_name(const char *name, size_t size)
            (size > sizeof CMB_TAGS - 1 && memcmp(name, CMB_TAGS, sizeof CMB_TAGS - 1) == 0);
 }
 
-static int resolve_name(cmb_store *store, const char *name, size_t size, cmb_resolved *out)
+static int resolve_name(cmb_store *store, const char *name, size_t size, cmb_resolved *out, cmb_live *out_live)
 {
     if (size == 0)
         return cmb_fail(CMB_ESYNTAX, "a revision begins with the name of a branch, a tag or a commit");
-    int error = try_ref(store, CMB_HEADS, name, size, out);
+    int error = try_ref(store, CMB_HEADS, name, size, out, out_live);
     if (error == CMB_ENOTFOUND)
-        error = try_ref(store, CMB_TAGS, name, size, out);
+        error = try_ref(store, CMB_TAGS, name, size, out, out_live);
     if (error == CMB_ENOTFOUND && is_full_name(name, size))
-        error = try_ref(store, "", name, size, out);
+        error = try_ref(store, "", name, size, out, out_live);
     if (!error) {
         if (!out->state.working)
             out->ref[0] = 0;
@@ -155,19 +155,41 @@ static int walk(cmb_store *store, const char *rev, const char *p, cmb_resolved *
     return error;
 }
 
-int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out)
+int cmb_rev_resolve_live(cmb_store *store, const char *rev, cmb_resolved *out, cmb_live *out_live)
 {
     cmb_resolved r;
+    cmb_live live = {0};
     if (!rev)
         return cmb_fail(CMB_EINVAL, "no revision is given");
     size_t size = strcspn(rev, "~^");
     r.content = false;
-    int error = resolve_name(store, rev, size, &r);
+    int error = resolve_name(store, rev, size, &r, &live);
     if (!error && rev[size])
         error = walk(store, rev, rev + size, &r);
-    if (!error)
-        *out = r;
-    return error;
+    if (error || !r.state.pending)
+        cmb_live_release(store, &live);
+    if (error)
+        return error;
+    *out = r;
+    *out_live = live;
+    return 0;
+}
+
+int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out)
+{
+    cmb_resolved r;
+    cmb_live live;
+    int error = cmb_rev_resolve_live(store, rev, &r, &live);
+    if (error)
+        return error;
+    error = cmb_state_settle(store, &live, &r.state);
+    cmb_live_release(store, &live);
+    if (error)
+        return error;
+    if (!r.state.working) /* the edits led back to the commit */
+        r.ref[0] = 0;
+    *out = r;
+    return 0;
 }
 
 int cmb_rev_parse(cmb_store *store, const char *rev, cmb_rev *out_rev)

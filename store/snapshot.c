@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* snapshot.c: one state, read. Nothing here takes a lock after a snapshot was opened. */
+/* snapshot.c: one state, read. Reading takes no lock after a snapshot was opened. */
 #include "store/handles.h"
 
 int cmb_snapshot_of(cmb_store *store, const cmb_state *state, cmb_snapshot **out_snapshot)
@@ -18,8 +18,33 @@ int cmb_snapshot_of(cmb_store *store, const cmb_state *state, cmb_snapshot **out
 int cmb_snapshot_open(cmb_store *store, const char *rev, cmb_snapshot **out_snapshot)
 {
     cmb_resolved r;
-    int error = cmb_rev_resolve(store, rev, &r);
-    return error ? error : cmb_snapshot_of(store, &r.state, out_snapshot);
+    cmb_live live;
+    cmb_snapshot *s;
+    int error = cmb_rev_resolve_live(store, rev, &r, &live);
+    if (error)
+        return error;
+    error = cmb_snapshot_of(store, &r.state, &s);
+    if (error) {
+        cmb_live_release(store, &live);
+        return error;
+    }
+    s->live = live;
+    s->view.intents = live.list;
+    s->view.intents_upto = r.state.pending;
+    *out_snapshot = s;
+    return 0;
+}
+
+int cmb_snapshot_settle(cmb_snapshot *s)
+{
+    if (CMB_LIKELY(!s->state.pending))
+        return 0;
+    int error = cmb_state_settle(s->store, &s->live, &s->state);
+    if (error)
+        return error;
+    s->view.root = s->state.root;
+    s->view.intents = NULL;
+    return 0;
 }
 
 static void many_destroy(cmb_store *store, cmb_many *m)
@@ -41,12 +66,25 @@ void cmb_snapshot_close(cmb_snapshot *s)
     many_destroy(store, &s->many[1]);
     cmb_blob_release(&store->alloc, &s->value);
     cmb_blob_release(&store->alloc, &s->many_values);
+    cmb_live_release(store, &s->live);
     cmb_release(&store->alloc, s, sizeof *s);
 }
 
-void cmb_snapshot_rev(const cmb_snapshot *snapshot, cmb_rev *out_rev)
+int cmb_snapshot_rev(cmb_snapshot *snapshot, cmb_rev *out_rev)
 {
-    cmb_state_rev(&snapshot->state, out_rev);
+    int error = cmb_snapshot_settle(snapshot);
+    if (!error)
+        cmb_state_rev(&snapshot->state, out_rev);
+    return error;
+}
+
+/* Edits above the root are asked first. */
+static inline int find(cmb_snapshot *s, cmb_bytes key, cmb_found *out_found)
+{
+    cmb_pin *pin = cmb_pins_next(&s->pins);
+    if (CMB_UNLIKELY(s->view.intents != NULL))
+        return cmb_view_get(&s->view, key.data, key.size, pin, out_found);
+    return cmb_tree_get(s->view.tree, &s->view.root, key.data, key.size, pin, out_found);
 }
 
 int cmb_get(cmb_snapshot *s, cmb_bytes key, cmb_bytes *out_value)
@@ -54,7 +92,7 @@ int cmb_get(cmb_snapshot *s, cmb_bytes key, cmb_bytes *out_value)
     cmb_found found;
     if (CMB_UNLIKELY(cmb_key_is_bad(key.size)))
         return cmb_key_refuse(key.size);
-    int error = cmb_tree_get(s->view.tree, &s->view.root, key.data, key.size, cmb_pins_next(&s->pins), &found);
+    int error = find(s, key, &found);
     if (CMB_UNLIKELY(error))
         return error;
     if (CMB_UNLIKELY(found.out_of_line))
@@ -68,7 +106,7 @@ int cmb_value_open(cmb_snapshot *s, cmb_bytes key, cmb_value_stream **out_stream
     cmb_found found;
     if (cmb_key_is_bad(key.size))
         return cmb_key_refuse(key.size);
-    int error = cmb_tree_get(s->view.tree, &s->view.root, key.data, key.size, cmb_pins_next(&s->pins), &found);
+    int error = find(s, key, &found);
     return error ? error : cmb_value_stream_open(s->store, &found, out_stream);
 }
 
@@ -130,7 +168,7 @@ int cmb_get_many(cmb_snapshot *s, const cmb_bytes *keys, size_t n, cmb_bytes *ou
     int error = many_reserve(s->store, m, n);
     if (error)
         return error;
-    cmb_tree_get_many(s->view.tree, &s->view.root, keys, n, m->pins, m->found, out_results);
+    cmb_view_get_many(&s->view, keys, n, m->pins, m->found, out_results);
     for (size_t i = 0; i < n; i++) {
         if (CMB_UNLIKELY(cmb_key_is_bad(keys[i].size)))
             out_results[i] = cmb_key_refuse(keys[i].size);

@@ -2,7 +2,7 @@
 /*
  * state.c: what a ref stands on, as bytes and as the public face shows it.
  *
- *   packed state  u8 flags (1: has a commit, 2: working, 4: annotated)
+ *   packed state  u8 flags (1: has a commit, 2: working, 4: annotated)  u64 unit up to which intents are merged
  *                 commit: id, u64 address, u32 length, u64 generation
  *                 packed root of the commit (if there is one)
  *                 packed working root (if working)
@@ -40,7 +40,7 @@ void cmb_state_empty(const cmb_store *store, cmb_state *out_state)
 
 bool cmb_state_equal(const cmb_state *a, const cmb_state *b)
 {
-    return a->working == b->working && cmb_name_equal(&a->commit.id, &b->commit.id) &&
+    return a->working == b->working && a->pending == b->pending && cmb_name_equal(&a->commit.id, &b->commit.id) &&
            cmb_name_equal(&a->root.name, &b->root.name) && cmb_name_equal(&a->tag.id, &b->tag.id);
 }
 
@@ -68,6 +68,8 @@ unsigned cmb_state_pack(const cmb_state *state, uint8_t *out)
     uint8_t *p = out;
     bool commit = state->commit.id.size != 0, tag = state->tag.id.size != 0;
     *p++ = (uint8_t)((commit ? STATE_COMMIT : 0) | (state->working ? STATE_WORKING : 0) | (tag ? STATE_ANNOTATED : 0));
+    cmb_put64(p, state->merged);
+    p += 8;
     if (commit) {
         p = pack_at(&state->commit, p);
         cmb_put64(p, state->generation);
@@ -115,6 +117,10 @@ int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *da
     if (!size || *p & ~(STATE_COMMIT | STATE_WORKING | STATE_ANNOTATED) || (*p & STATE_ANNOTATED && *p != (STATE_ANNOTATED | STATE_COMMIT)))
         return cmb_fail(CMB_ECORRUPT, "state of %s: %s", what, size ? "unknown flags" : "empty");
     uint8_t flags = *p++;
+    if (end - p < 8)
+        return cmb_fail(CMB_ECORRUPT, "state of %s: %zu bytes are too few", what, size);
+    s.merged = cmb_get64(p);
+    p += 8;
     if (flags & STATE_COMMIT) {
         error = unpack_at(store, what, &p, end, &s.commit);
         if (!error && end - p < 8)

@@ -89,6 +89,19 @@ void cmb_tables_apply(cmb_store *store, cmb_pending *list, uint64_t unit)
     }
 }
 
+void cmb_table_apply_older(cmb_store *store, cmb_pending *p)
+{
+    cmb_table *table = &store->tables[p->table];
+    cmb_pending **link = find(table, p->hash, p->bytes, p->key_size);
+    if (*link) {
+        release_one(store, p);
+        return;
+    }
+    p->next = NULL;
+    *link = p;
+    table->pending_count++;
+}
+
 void cmb_table_reserve(cmb_store *store, cmb_table *table)
 {
     if (table->pending_count < table->bucket_count)

@@ -50,6 +50,7 @@ static void destroy(cmb_txn *txn)
         cmb_append_abort(txn->finished[i]);
     cmb_pins_destroy(store->nodes, &txn->pins);
     cmb_buffer_destroy(txn->view.buffer);
+    cmb_live_release(store, &txn->live);
     cmb_blob_release(alloc, &txn->last_key);
     cmb_blob_release(alloc, &txn->value);
     cmb_blob_release(alloc, &txn->value_key);
@@ -80,13 +81,32 @@ static int begin_on(cmb_store *store, cmb_refobj *ref, const char *branch, cmb_t
 {
     cmb_state state;
     bool exists;
-    cmb_ref_look(store, ref, &state, &exists);
+    cmb_live live;
+    cmb_ref_look_live(store, ref, &state, &exists, &live);
     if (!exists)
         return cmb_fail(CMB_ENOTFOUND, "there is no branch '%s'", branch);
     int error = create(store, &state, out_txn);
-    if (!error)
-        (*out_txn)->ref = ref;
-    return error;
+    if (error) {
+        cmb_live_release(store, &live);
+        return error;
+    }
+    (*out_txn)->ref = ref;
+    (*out_txn)->live = live;
+    (*out_txn)->view.intents = live.list;
+    (*out_txn)->view.intents_upto = state.pending;
+    return 0;
+}
+
+int cmb_txn_settle(cmb_txn *txn)
+{
+    assert(!cmb_txn_has_edits(txn) && !txn->editor && !txn->cursors);
+    int error = cmb_state_settle(txn->store, &txn->live, &txn->base);
+    if (error)
+        return error;
+    txn->view.root = txn->base.root;
+    txn->view.intents = NULL;
+    txn->layout++;
+    return 0;
 }
 
 int cmb_txn_begin(cmb_store *store, const char *branch, uint32_t flags, cmb_txn **out_txn)
@@ -116,6 +136,8 @@ int cmb_txn_begin(cmb_store *store, const char *branch, uint32_t flags, cmb_txn 
 int cmb_txn_begin_detached(cmb_snapshot *snapshot, cmb_txn **out_txn)
 {
     int error = cmb_store_check_writable(snapshot->store);
+    if (!error)
+        error = cmb_snapshot_settle(snapshot);
     return error ? error : create(snapshot->store, &snapshot->state, out_txn);
 }
 
@@ -172,6 +194,28 @@ int cmb_txn_collapse(cmb_txn *txn)
     buffer_moved(txn);
     txn->view.root = root;
     txn->view.run_count = 0;
+    txn->view.intents = NULL;
+    return 0;
+}
+
+/* The intents below the edits go into a tree of the transaction's own: edits that go straight into a tree lie above them. */
+static int absorb_intents(cmb_txn *txn)
+{
+    cmb_source *edits;
+    cmb_noderef root;
+    if (!txn->view.intents)
+        return 0;
+    int error = cmb_source_intents(txn->view.intents, 0, txn->view.intents_upto, &edits);
+    if (error)
+        return error;
+    error = cmb_tree_apply(txn->view.tree, &txn->view.root, edits, txn->stream, &root, NULL);
+    edits->ops->close(edits);
+    if (error)
+        return error;
+    txn->stream_needed = true;
+    txn->view.root = root;
+    txn->view.intents = NULL;
+    txn->layout++;
     return 0;
 }
 
@@ -222,6 +266,8 @@ static int enter_direct(cmb_txn *txn)
     cmb_editor *editor;
     size_t last_key_size = txn->last_key_size;
     int error = cmb_txn_need_stream(txn);
+    if (!error)
+        error = absorb_intents(txn);
     if (!error)
         error = cmb_editor_open(txn->view.tree, &txn->view.root, txn->stream, &editor);
     if (!error && (error = push_buffer(txn, editor)))

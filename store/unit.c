@@ -8,7 +8,7 @@
  * have its edits folded in. It is as atomic: recovery goes over to a checkpoint's tables when it
  * accepts its batch.
  */
-#include "store/internal.h"
+#include "store/intents.h"
 
 #include <assert.h>
 
@@ -20,6 +20,8 @@ typedef struct fold {
     const cmb_pending *edits;     /* of the unit that the checkpoint ends, to be folded in as well; may be NULL */
     const cmb_index_batch *index; /* likewise */
     cmb_noderef roots[CMB_TABLES];
+    bool carried;          /* the ROOT record holds the pending edits: the tables stay as they are */
+    cmb_intents_runs runs; /* of intents */
     uint64_t upto; /* number of the newest unit in them */
     uint64_t addr; /* of the ROOT record */
     uint32_t length;
@@ -132,28 +134,62 @@ static int fold_aside(cmb_store *store, cmb_appender **app, fold *out)
     return error ? error : fold_in_stream(store, stream, out, app);
 }
 
+/* The runs and the ROOT record. */
+static int end_fold(cmb_store *store, cmb_appender *app, fold *out, const cmb_bytes *carried)
+{
+    int error = cmb_runs_collect(store, app, &out->runs);
+    return error ? error : cmb_root_append(store, app, out->upto, out->roots, carried, &out->runs, &out->addr, &out->length);
+}
+
+/* A checkpoint that leaves the tables as they are, where little is pending: all that it writes can be forgotten after the next ones. */
+static int carry_all(cmb_store *store, cmb_appender *app, fold *out)
+{
+    uint8_t *payload;
+    uint32_t size;
+    int error = cmb_root_carry(store, &payload, &size);
+    if (error || !size)
+        return error;
+    for (unsigned i = 0; i < CMB_TABLES; i++)
+        cmb_table_root(store, (cmb_table_id)i, &out->roots[i]);
+    out->carried = true;
+    error = end_fold(store, app, out, &(cmb_bytes){payload, size});
+    cmb_release(&store->alloc, payload, size);
+    return error;
+}
+
 /* Tables and their ROOT record. */
 static int fold_all(cmb_store *store, cmb_appender **app, fold *out)
 {
-    int error = fold_tables(store, *app, out);
+    int error = carry_all(store, *app, out);
+    if (error || out->carried)
+        return error;
+    error = fold_tables(store, *app, out);
     if (error == CMB_ENOSPC)
         error = fold_aside(store, app, out);
-    return error ? error : cmb_root_append(store, *app, out->upto, out->roots, &out->addr, &out->length);
+    return error ? error : end_fold(store, *app, out, NULL);
 }
 
 /* store->lock held. */
-static void show_fold(cmb_store *store, const fold *f, uint64_t seq)
+static void show_fold(cmb_store *store, fold *f, uint64_t seq)
 {
-    for (unsigned i = 0; i < CMB_TABLES; i++)
+    for (unsigned i = 0; i < CMB_TABLES && !f->carried; i++)
         cmb_table_folded(store, (cmb_table_id)i, &f->roots[i], f->upto);
+    cmb_runs_adopt(store, &f->runs);
     if (store->last_seq < seq)
         store->last_seq = seq;
 }
 
 /* Makes the checkpoint of a fold whose ROOT record ends `app`, which is gone afterwards. */
-static int end_in_checkpoint(cmb_appender *app, const fold *f, uint64_t *out_seq)
+static int end_in_checkpoint(cmb_store *store, cmb_appender *app, const fold *f, uint64_t *out_seq)
 {
-    int error = cmb_log_checkpoint(app, f->addr, f->length, /* pins= */ NULL, 0, out_seq);
+    const size_t n = f->runs.n;
+    uint64_t *pins = cmb_alloc(&store->alloc, (n + 1) * sizeof *pins);
+    int error = pins ? 0 : CMB_ENOMEM;
+    for (size_t i = 0; pins && i < n; i++)
+        pins[i] = f->runs.items[i].addr;
+    if (!error)
+        error = cmb_log_checkpoint(app, f->addr, f->length, pins, n, out_seq);
+    cmb_release(&store->alloc, pins, (n + 1) * sizeof *pins);
     if (error && error != CMB_EUNKNOWN)
         cmb_append_abort(app);
     return error;
@@ -171,7 +207,7 @@ static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
     if (others)
         cmb_mutex_unlock(&store->unit);
     if (!error)
-        error = end_in_checkpoint(app, &f, &seq);
+        error = end_in_checkpoint(store, app, &f, &seq);
     else if (app)
         cmb_append_abort(app);
     if (!error) {
@@ -179,6 +215,7 @@ static int checkpoint(cmb_store *store, cmb_appender *app, bool others)
         show_fold(store, &f, seq);
         cmb_mutex_unlock(&store->lock);
     }
+    cmb_runs_release(store, &f.runs);
     return cmb_store_note(store, error);
 }
 
@@ -253,6 +290,7 @@ static void start(cmb_unit *unit, cmb_store *store, cmb_appender *app)
     unit->moves = unit->inline_moves;
     unit->move_count = 0;
     unit->move_capacity = CMB_COUNTOF(unit->inline_moves);
+    unit->intents = NULL;
 }
 
 int cmb_unit_begin(cmb_store *store, cmb_unit *unit)
@@ -302,6 +340,8 @@ static void set_move(const cmb_unit *unit, struct cmb_move *m, const cmb_state *
 {
     m->exists = state != NULL;
     m->reason = reason;
+    m->merge = false;
+    m->rest = NULL;
     if (state)
         m->state = *state;
     else
@@ -330,6 +370,16 @@ int cmb_unit_move(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_r
     if (m == end)
         return cmb_unit_move_first(unit, ref, state, reason);
     set_move(unit, m, state, reason);
+    return 0;
+}
+
+int cmb_unit_merge(cmb_unit *unit, cmb_refobj *ref, const cmb_state *state, cmb_intents *rest)
+{
+    int error = cmb_unit_move_first(unit, ref, state, CMB_REFLOG_SET);
+    if (error)
+        return error;
+    unit->moves[unit->move_count - 1].merge = true;
+    unit->moves[unit->move_count - 1].rest = rest;
     return 0;
 }
 
@@ -378,8 +428,11 @@ static int add_moves(cmb_unit *unit)
 {
     int error = 0;
     for (size_t i = 0; !error && i < unit->move_count; i++) {
-        const struct cmb_move *m = &unit->moves[i];
+        struct cmb_move *m = &unit->moves[i];
         uint8_t value[CMB_STATE_PACKED_MAX];
+        assert(!m->state.pending);
+        if (!m->merge) /* whatever was logged for it before counts no more */
+            m->state.merged = unit->store->unit_number + 1;
         size_t size = m->exists ? cmb_state_pack(&m->state, value) : 0;
         error = add_edit(unit, CMB_TABLE_REFS, (cmb_bytes){m->ref->name, m->ref->name_size},
                          (cmb_bytes){value, size}, !m->exists);
@@ -399,11 +452,16 @@ static void show(cmb_unit *unit, uint64_t seq)
     cmb_tables_apply(store, unit->edits, store->unit_number);
     unit->edits = NULL;
     for (size_t i = 0; i < unit->move_count; i++) {
-        unit->moves[i].ref->state = unit->moves[i].state;
-        unit->moves[i].ref->exists = unit->moves[i].exists;
-        if (unit->moves[i].ref->watched)
-            cmb_watched_moved(store, unit->moves[i].ref);
+        struct cmb_move *m = &unit->moves[i];
+        m->ref->state = m->state;
+        m->ref->exists = m->exists;
+        cmb_intents_moved(store, m->ref, m->rest);
+        m->rest = NULL;
+        if (m->ref->watched)
+            cmb_watched_moved(store, m->ref);
     }
+    for (cmb_intent *in = unit->intents; in; in = in->next)
+        cmb_intent_show(store, in, store->unit_number);
     store->ref_version++;
     if (store->last_seq < seq)
         store->last_seq = seq;
@@ -417,8 +475,14 @@ static void finish(cmb_unit *unit)
     if (unit->folded)
         checkpoint_unclaim(store);
     cmb_pending_release(store, unit->edits);
-    for (size_t i = 0; i < unit->move_count; i++)
+    for (size_t i = 0; i < unit->move_count; i++) {
+        cmb_intents_release(unit->moves[i].rest);
         cmb_ref_unuse(store, unit->moves[i].ref);
+    }
+    for (cmb_intent *in = unit->intents, *next; in; in = next) {
+        next = in->next;
+        cmb_intent_release(store, in);
+    }
     if (unit->moves != unit->inline_moves)
         cmb_release(&store->alloc, unit->moves, unit->move_capacity * sizeof *unit->moves);
 }
@@ -473,11 +537,11 @@ int cmb_unit_publish_folded(cmb_unit *unit, cmb_appender *stream, const cmb_inde
     else
         error = fold_in_stream(store, stream, &f, &app);
     if (!error) {
-        error = cmb_root_append(store, app, f.upto, f.roots, &f.addr, &f.length);
+        error = end_fold(store, app, &f, NULL);
         if (error)
             cmb_append_abort(app);
         else
-            error = end_in_checkpoint(app, &f, &seq);
+            error = end_in_checkpoint(store, app, &f, &seq);
     }
     if (!error) {
         cmb_mutex_lock(&store->lock);
@@ -486,6 +550,7 @@ int cmb_unit_publish_folded(cmb_unit *unit, cmb_appender *stream, const cmb_inde
         cmb_mutex_unlock(&store->lock);
         *out_seq = seq;
     }
+    cmb_runs_release(store, &f.runs);
     finish(unit);
     return cmb_store_note(store, error);
 }
@@ -512,5 +577,6 @@ int cmb_unit_settle(cmb_store *store, uint64_t seq, bool async)
     cmb_watches_announce(store);
     if (cmb_log_checkpoint_due(store->log))
         (void)cmb_store_checkpoint(store);
+    cmb_intents_relieve(store);
     return async ? 0 : cmb_store_settle(store, seq);
 }

@@ -201,12 +201,19 @@ static int attach(cmb_watch *watch, cmb_watched *of)
     return 0;
 }
 
-/* `start` (NULL is allowed) becomes a snapshot of where it begins. */
-static int enter(cmb_watch *watch, cmb_refobj *ref, cmb_snapshot *start)
+/* `start` (NULL is allowed) becomes a snapshot of where it begins. *out_again: the branch has edits that are not merged. */
+static int enter(cmb_watch *watch, cmb_refobj *ref, cmb_snapshot *start, bool *out_again)
 {
     cmb_store *store = watch->store;
     bool unuse = false;
+    cmb_mutex_lock(&store->unit); /* no unit is under way that logs edits for a branch which nobody watched so far */
     cmb_mutex_lock(&store->lock);
+    if (ref->state.pending) {
+        cmb_mutex_unlock(&store->lock);
+        cmb_mutex_unlock(&store->unit);
+        *out_again = true;
+        return 0;
+    }
     cmb_mutex_lock(&store->watches.lock);
     cmb_watched *of = obtain(store, ref);
     int error = of ? attach(watch, of) : CMB_ENOMEM;
@@ -218,6 +225,7 @@ static int enter(cmb_watch *watch, cmb_refobj *ref, cmb_snapshot *start)
     }
     cmb_mutex_unlock(&store->watches.lock);
     cmb_mutex_unlock(&store->lock);
+    cmb_mutex_unlock(&store->unit);
     if (unuse)
         cmb_ref_unuse(store, ref);
     return error;
@@ -277,8 +285,14 @@ static int open_on(cmb_refobj *ref, cmb_watch *watch, cmb_snapshot **out_start)
 {
     cmb_snapshot *start = NULL;
     int error = out_start ? cmb_snapshot_of(watch->store, &watch->seen.state, &start) : 0;
-    if (!error)
-        error = enter(watch, ref, start);
+    for (bool again = true; !error && again;) {
+        cmb_state state;
+        bool exists;
+        again = false;
+        error = cmb_ref_settled(watch->store, ref, &state, &exists);
+        if (!error)
+            error = enter(watch, ref, start, &again);
+    }
     if (error)
         cmb_snapshot_close(start);
     else if (out_start)

@@ -43,7 +43,7 @@ typedef int (*cmb_change_fn)(void *ctx, const cmb_change *change);
  * of one store, else CMB_EINVAL; neither is changed, so other threads may use them meanwhile. Two large values are equal if
  * their names are.
  */
-CMB_API int cmb_diff(const cmb_snapshot *before, const cmb_snapshot *after, const cmb_range *range, cmb_change_fn fn, void *ctx);
+CMB_API int cmb_diff(cmb_snapshot *before, cmb_snapshot *after, const cmb_range *range, cmb_change_fn fn, void *ctx);
 
 /** The value before or after, of any size; the stream may outlive the callback. CMB_ENOTFOUND: there was, or is, none. */
 CMB_API int cmb_change_open_before(const cmb_change *change, cmb_value_stream **out_stream);

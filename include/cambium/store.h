@@ -216,7 +216,7 @@ CMB_API int cmb_reflog(cmb_store *store, const char *ref, int (*fn)(void *ctx, c
 /** A view of one state, for ever the same. Takes no lock that a writer waits for, needs no flush. */
 CMB_API int cmb_snapshot_open(cmb_store *store, const char *rev, cmb_snapshot **out_snapshot);
 CMB_API void cmb_snapshot_close(cmb_snapshot *snapshot); /* NULL is allowed */
-CMB_API void cmb_snapshot_rev(const cmb_snapshot *snapshot, cmb_rev *out_rev);
+CMB_API int cmb_snapshot_rev(cmb_snapshot *snapshot, cmb_rev *out_rev);
 
 /** CMB_ENOTFOUND. A value over 64 MiB gives CMB_ETOOBIG: read it as a stream. */
 CMB_API int cmb_get(cmb_snapshot *snapshot, cmb_bytes key, cmb_bytes *out_value);
