@@ -113,6 +113,7 @@ void cmb_table_root(cmb_store *store, cmb_table_id table, cmb_noderef *out_root)
 /* ---- records (root.c) ---- */
 
 int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length);
+struct cmb_intents_runs;
 /* Bytes of pending edits that a ROOT record carries before they are folded into the tables. */
 #define CMB_ROOT_CARRY ((size_t)64 << 10)
 /* Writes the ROOT record: these table roots and the edits over them, which hold `units` units, and the runs of intents. carried NULL: none. */
