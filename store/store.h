@@ -7,7 +7,7 @@
  * The ROOT record holds the roots of three tables, trees of the same kind as content trees: refs ("heads/NAME",
  * "tags/NAME" -> packed state), the commit index (commit id -> address, length of its COMMIT record) and the reflog
  * (ref, zero byte, number of the unit -> commits before and after, time, reason; reflog.c). A superblock names one ROOT record. Each head unit ends in an EDITS record: its changes to the tables. Edits since the last
- * checkpoint wait in memory, over the trees (table.c), and are folded into them at checkpoints; recovery replays EDITS
+ * checkpoint wait in memory, over the trees (table.c); a checkpoint puts them into its ROOT record while they are few and folds them into the trees otherwise; recovery replays EDITS
  * records in order. So a small commit writes its path and some 200 bytes, and moving several branches is atomic.
  * Table nodes have a target of at least 4 KiB whatever the image's is: table values always lie in line.
  *
@@ -17,6 +17,11 @@
  * names one (branch, tag) seals it first: the branch that holds it moves to a permanent commit in the same unit. That changes no
  * content, so it needs no writer lock: a transaction under way keeps its base, and its commit takes the sealed one as parent.
  * An annotated tag's state has its tag object as well (tag.h), beside the commit that this leads to.
+ *
+ * ---- edits before leaves ----
+ * Working commits of small edits are logged as edits and merged into the tree later (intents.h): a branch's content is then its root
+ * and a list of intents over it. cmb_ref_state and cmb_rev_resolve give states whose root is the content; cmb_ref_live and
+ * cmb_rev_resolve_live do not merge for that, and are what snapshots and transactions begin with.
  *
  * ---- records ----
  * docs/format.md, "Store records". A COMMIT's id is the hash of its content; where things lie stands in a trailer that the id

@@ -216,6 +216,7 @@ CMB_API int cmb_reflog(cmb_store *store, const char *ref, int (*fn)(void *ctx, c
 /** A view of one state, for ever the same. Takes no lock that a writer waits for, needs no flush. */
 CMB_API int cmb_snapshot_open(cmb_store *store, const char *rev, cmb_snapshot **out_snapshot);
 CMB_API void cmb_snapshot_close(cmb_snapshot *snapshot); /* NULL is allowed */
+/** What it is a view of. Merges edits that were logged and not merged yet, for the name of the content: may fail as a commit may. */
 CMB_API int cmb_snapshot_rev(cmb_snapshot *snapshot, cmb_rev *out_rev);
 
 /** CMB_ENOTFOUND. A value over 64 MiB gives CMB_ETOOBIG: read it as a stream. */
@@ -280,7 +281,8 @@ CMB_API int cmb_txn_value_finish(cmb_txn *txn);
 CMB_API void cmb_txn_value_abort(cmb_txn *txn);
 /**
  * Ends the transaction. With an author, a message or a header: a permanent commit on the branch. info NULL, or none of them: the branch's
- * working state advances: durable, no history. out_rev (may be NULL) gets the new state. On CMB_ENOSPC,
+ * working state advances: durable, no history. out_rev (may be NULL) gets the new state; asking for it costs
+ * a small working commit the writing of its path in the tree, which is otherwise put off: its edits alone are logged. On CMB_ENOSPC,
  * CMB_ENOMEM, CMB_EINVAL nothing has changed and the transaction is still open; after any other error it is gone.
  * Cursors over it must be closed. Nothing changed: nothing is written.
  */
