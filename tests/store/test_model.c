@@ -259,7 +259,7 @@ static bool check_root(world *w, const content *c, const cmb_name *root)
 static void name_of(int b, char out[16])
 {
     if (b)
-        snprintf(out, 16, "side/b%d", b);
+        snprintf(out, 16, "side/b%u", (unsigned)b % 1000u);
     else
         snprintf(out, 16, "main");
 }
