@@ -235,7 +235,7 @@ static int take_change(void *ctx, const cmb_change *change)
     return take(d, &i);
 }
 
-static int compare(diff *d, const cmb_snapshot *before, const cmb_snapshot *after)
+static int compare(diff *d, cmb_snapshot *before, cmb_snapshot *after)
 {
     int rc = cli_has(d->c, RAW) ? 0 : modes_collect(&d->modes, before, after, &d->range);
     if (!rc) {

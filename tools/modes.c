@@ -60,7 +60,7 @@ static cmb_bytes side_key(uint8_t *room, cmb_bytes path, bool always)
     return (cmb_bytes){room, CMB_GIT_MODE_KEY_SIZE + path.size};
 }
 
-int modes_collect(mode_changes *m, const cmb_snapshot *before, const cmb_snapshot *after, const cmb_range *range)
+int modes_collect(mode_changes *m, cmb_snapshot *before, cmb_snapshot *after, const cmb_range *range)
 {
     static uint8_t rooms[3][CMB_KEY_MAX + CMB_GIT_MODE_KEY_SIZE];
     collecting k = {.into = m};

@@ -21,7 +21,7 @@ typedef struct mode_changes {
 } mode_changes;
 
 /* All whose paths lie in the range. Release in any case. */
-int modes_collect(mode_changes *m, const cmb_snapshot *before, const cmb_snapshot *after, const cmb_range *range);
+int modes_collect(mode_changes *m, cmb_snapshot *before, cmb_snapshot *after, const cmb_range *range);
 void modes_release(mode_changes *m);
 
 /* Of a file, link, submodule, or one into another? */
