@@ -39,6 +39,7 @@ struct cmb_snapshot {
     cmb_pins pins;
     cmb_state state;
     cmb_live live;     /* while there are intents above the root, and after: values point into them */
+    bool in_memory;    /* the root is: nothing that is written may refer to it */
     cmb_blob value;    /* an out-of-line value, assembled */
     cmb_many many[2];  /* in turn, as the pins */
     unsigned many_turn;

@@ -209,48 +209,70 @@ static int merge_written(merge *m, bool in_stream)
     return error;
 }
 
-/* For a handle that cannot write: the changed nodes in memory. A reader's branches never move, so that its cache learns of it. */
+/* The changed nodes in memory, once for each content that is asked for: what was built last is remembered with the branch. */
 static int merge_in_memory(merge *m)
 {
     cmb_store *store = m->store;
     cmb_refobj *ref = m->live->ref;
+    int error = 0;
     cmb_mutex_lock(&store->unit);
-    int error = store->scratch ? 0 : cmb_log_scratch(store->log, &store->scratch);
-    if (!error)
-        error = apply(m, store->scratch);
-    if (!error) {
-        cmb_mutex_lock(&store->lock);
-        if (ref->intents == m->live->list && ref->state.pending == m->from->pending) {
-            settled_state(m, &ref->state);
-            cmb_intents_moved(store, ref, NULL);
-            ref->state.pending = 0;
+    if (ref->built_upto == m->from->pending && ref->built_over == m->from->root.addr) {
+        m->root = ref->built;
+    } else {
+        error = store->scratch ? 0 : cmb_log_scratch(store->log, &store->scratch);
+        if (!error)
+            error = apply(m, store->scratch);
+        if (!error) {
+            ref->built = m->root;
+            ref->built_upto = m->from->pending;
+            ref->built_over = m->from->root.addr;
         }
-        cmb_mutex_unlock(&store->lock);
     }
     cmb_mutex_unlock(&store->unit);
     return error;
 }
 
-int cmb_state_settle(cmb_store *store, const cmb_live *live, cmb_state *state)
+static bool may_write(const cmb_store *store)
+{
+    return store->writable && !__atomic_load_n(&store->failed, __ATOMIC_RELAXED);
+}
+
+static int merge_to_log(merge *m)
+{
+    bool large = is_large(m);
+    int error = merge_written(m, large);
+    if (error == CMB_ENOSPC && !large) /* more than the segments that the head announced */
+        error = merge_written(m, true);
+    return error;
+}
+
+static int settle(cmb_store *store, const cmb_live *live, cmb_state *state, bool *to_read)
 {
     if (!state->pending)
         return 0;
     assert(live->list && live->ref);
     merge m = {.store = store, .live = live, .from = state};
-    int error;
-    if (!store->writable || __atomic_load_n(&store->failed, __ATOMIC_RELAXED)) {
+    int error = may_write(store) ? merge_to_log(&m) : merge_in_memory(&m);
+    if (error == CMB_ENOSPC && to_read) {
         error = merge_in_memory(&m);
-    } else {
-        bool large = is_large(&m);
-        error = merge_written(&m, large);
-        if (error == CMB_ENOSPC && !large) /* more than the segments that the head announced */
-            error = merge_written(&m, true);
+        *to_read = !error;
     }
     if (error)
         return cmb_store_note(store, cmb_fail_in(error, "%s: merging %zu logged edits into the tree", live->ref->name,
                                                  cmb_intents_count(live->list)));
     settled_state(&m, state);
     return 0;
+}
+
+int cmb_state_settle(cmb_store *store, const cmb_live *live, cmb_state *state)
+{
+    return settle(store, live, state, NULL);
+}
+
+int cmb_state_settle_to_read(cmb_store *store, const cmb_live *live, cmb_state *state, bool *out_in_memory)
+{
+    *out_in_memory = false;
+    return settle(store, live, state, out_in_memory);
 }
 
 /* The ref with the longest list, in use; NULL: none has one. */

@@ -22,8 +22,8 @@
  *
  * ---- bounds ----
  * Where the merge of everything might not find room any more, where CMB_INTENTS_MAX is reached since merges fail, and where a
- * watcher looks at the branch, working commits write their leaves at once. A reader that cannot write builds the changed
- * nodes in memory if it needs the tree.
+ * watcher looks at the branch, working commits write their leaves at once. A reader that cannot write, or has no room
+ * to, builds the changed nodes in memory if it needs the tree.
  *
  * ---- INTENTS payload ----
  * docs/format.md, "Intents".
@@ -55,6 +55,11 @@ int cmb_rev_resolve_live(cmb_store *store, const char *rev, cmb_resolved *out, c
 
 /* Makes *state->root the content. The branch goes along if it still can. Not inside a unit; the error leaves *state alone. */
 int cmb_state_settle(cmb_store *store, const cmb_live *live, cmb_state *state);
+/*
+ * The same to be read only: where there is no room for the tree it is built in memory, where it stays until the store is closed.
+ * *out_in_memory: so it was, and nothing that is written may refer to it. (What a handle builds that cannot write says no: nothing will.)
+ */
+int cmb_state_settle_to_read(cmb_store *store, const cmb_live *live, cmb_state *state, bool *out_in_memory);
 /* Merges lists while there is too much in them. Errors wait for the next time. */
 void cmb_intents_relieve(cmb_store *store);
 /* Merges all of them: at the end. */

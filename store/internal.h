@@ -144,6 +144,8 @@ typedef struct cmb_refobj {
     uint64_t logged;             /* intents of units up to this one are in runs */
     struct cmb_refobj *next_intents; /* in store->intents_first */
     bool intents_listed;
+    cmb_noderef built;           /* in memory: the tree of the intents up to built_upto over the root at built_over; under `unit` */
+    uint64_t built_upto, built_over;
     uint32_t name_size;       /* without the zero */
     char name[];              /* zero-terminated */
 } cmb_refobj;

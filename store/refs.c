@@ -173,6 +173,22 @@ int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *ou
     return error;
 }
 
+/* A listing is looked at, and goes on where there is no room. */
+static int state_to_read(cmb_store *store, const char *name, size_t size, cmb_state *out_state)
+{
+    cmb_state state;
+    cmb_live live;
+    bool in_memory;
+    int error = cmb_ref_live(store, name, size, &state, &live);
+    if (error)
+        return error;
+    error = cmb_state_settle_to_read(store, &live, &state, &in_memory);
+    cmb_live_release(store, &live);
+    if (!error)
+        *out_state = state;
+    return error;
+}
+
 int cmb_ref_use(cmb_store *store, const char *name, size_t size, cmb_refobj **out_ref)
 {
     int error;
@@ -256,14 +272,14 @@ void cmb_ref_unlock(cmb_store *store, cmb_refobj *ref)
     cmb_mutex_unlock(&store->lock);
 }
 
-/* A ref in memory may have intents above its root, or a root that only this handle knows. */
+/* A ref in memory may have intents above its root. */
 static int settle_one(cmb_store *store, const char *name, size_t size, cmb_state *inout_state)
 {
     cmb_mutex_lock(&store->lock);
     const cmb_refobj *ref = find(store, cmb_hash64(name, size, 0), name, size);
-    bool wanted = ref && ref->exists && (ref->state.pending || (store->scratch && ref->state.working));
+    bool wanted = ref && ref->exists && ref->state.pending;
     cmb_mutex_unlock(&store->lock);
-    return wanted ? cmb_ref_state(store, name, size, inout_state) : 0;
+    return wanted ? state_to_read(store, name, size, inout_state) : 0;
 }
 
 static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, cmb_ref_each_fn fn, void *ctx)

@@ -195,7 +195,13 @@ int cmb_rev_resolve(cmb_store *store, const char *rev, cmb_resolved *out)
 int cmb_rev_parse(cmb_store *store, const char *rev, cmb_rev *out_rev)
 {
     cmb_resolved r;
-    int error = cmb_rev_resolve(store, rev, &r);
+    cmb_live live;
+    bool in_memory;
+    int error = cmb_rev_resolve_live(store, rev, &r, &live);
+    if (error)
+        return error;
+    error = cmb_state_settle_to_read(store, &live, &r.state, &in_memory);
+    cmb_live_release(store, &live);
     if (error)
         return error;
     cmb_state_rev(&r.state, out_rev);

@@ -39,7 +39,7 @@ int cmb_snapshot_settle(cmb_snapshot *s)
 {
     if (CMB_LIKELY(!s->state.pending))
         return 0;
-    int error = cmb_state_settle(s->store, &s->live, &s->state);
+    int error = cmb_state_settle_to_read(s->store, &s->live, &s->state, &s->in_memory);
     if (error)
         return error;
     s->view.root = s->state.root;

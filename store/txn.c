@@ -138,6 +138,8 @@ int cmb_txn_begin_detached(cmb_snapshot *snapshot, cmb_txn **out_txn)
     int error = cmb_store_check_writable(snapshot->store);
     if (!error)
         error = cmb_snapshot_settle(snapshot);
+    if (!error && snapshot->in_memory)
+        error = cmb_fail(CMB_ENOSPC, "the snapshot's edits were logged and there is no room to merge them");
     return error ? error : create(snapshot->store, &snapshot->state, out_txn);
 }
 
