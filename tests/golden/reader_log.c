@@ -36,7 +36,7 @@ static int choose_super(reader *r, bool older)
             return wrong("a superblock is not right", slot * MIB);
         if (cmb_get64(s + 40) % 2 != slot % 2)
             return wrong("a generation lies in a slot that is not its own", slot * MIB);
-        if (!zeros(s + 296, 512 - 296))
+        if (!zeros(s + 304, 512 - 304))
             return wrong("the end of a superblock means nothing and is not zero", slot * MIB);
         if (!r->super || (cmb_get64(s + 40) > cmb_get64(r->super + 40)) != older)
             r->super = s;
@@ -183,13 +183,13 @@ static int take_segments(reader *r, const reader_record *record)
 static int take_record(reader *r, const reader_record *record)
 {
     unsigned kind = record->data[4];
-    if (!kind || kind > 8 || !zeros(record->data + 5, 3))
+    if (!kind || kind > 10 || !zeros(record->data + 5, 3))
         return wrong("a record of an unknown kind", record->addr);
     if (kind >= 3 && !reader_is_sealed(record))
         return wrong("the check of a record", record->addr);
     if (kind == 8)
         return take_segments(r, record);
-    if (kind != 6)
+    if (kind != 6) /* intents are in the trees of an image that was closed */
         return 0;
     if (r->edit_count == READER_EDITS)
         return wrong("more edits than this reader holds", record->addr);

@@ -68,13 +68,32 @@ static void table_remove(table *t, cmb_bytes key)
         memmove(&t->rows[i], &t->rows[i + 1], (--t->count - i) * sizeof t->rows[0]);
 }
 
+static int read_edits(tables *t, uint64_t addr, const uint8_t *p, const uint8_t *end)
+{
+    if (p == end || *p++ != 1)
+        return wrong("an edits record", addr);
+    while (p < end) {
+        size_t key_size = end - p < 6 ? 0 : cmb_get16(p + 2), value_size = end - p < 6 ? 0 : cmb_get16(p + 4);
+        if (!key_size || (size_t)(end - p) < 6 + key_size + value_size || p[0] >= TABLES || (p[1] != 1 && p[1] != 2))
+            return wrong("an edit", addr);
+        table *to = &t->all[p[0]];
+        cmb_bytes key = {p + 6, key_size}, value = {p + 6 + key_size, value_size};
+        if (p[1] == 1)
+            GOLDEN_TRY(table_set(to, key, value));
+        else
+            table_remove(to, key);
+        p += 6 + key_size + value_size;
+    }
+    return 0;
+}
+
 static int read_root(tables *t, uint64_t *out_units)
 {
     const reader *r = t->r;
     reader_record record;
     GOLDEN_TRY(reader_find(r, r->root_addr, r->root_length, 7, &record));
     const uint8_t *p = record.data + 16, *end = record.data + record.length;
-    if (!reader_is_sealed(&record) || record.length < 26 || p[0] != 1 || p[1] != TABLES)
+    if (!reader_is_sealed(&record) || record.length < 26 || p[0] != 2 || p[1] != TABLES)
         return wrong("the root record", record.addr);
     *out_units = cmb_get64(p + 2);
     p += 10;
@@ -89,27 +108,9 @@ static int read_root(tables *t, uint64_t *out_units)
             return wrong("the size of a table in the root record", record.addr);
         GOLDEN_TRY(reader_tree(r, &root, table_set, &t->all[i]));
     }
-    return p == end ? 0 : wrong("the end of the root record", record.addr);
-}
-
-static int read_edits(tables *t, const reader_record *record)
-{
-    const uint8_t *p = record->data + 16, *end = record->data + record->length;
-    if (p == end || *p++ != 1)
-        return wrong("an edits record", record->addr);
-    while (p < end) {
-        size_t key_size = end - p < 6 ? 0 : cmb_get16(p + 2), value_size = end - p < 6 ? 0 : cmb_get16(p + 4);
-        if (!key_size || (size_t)(end - p) < 6 + key_size + value_size || p[0] >= TABLES || (p[1] != 1 && p[1] != 2))
-            return wrong("an edit", record->addr);
-        table *to = &t->all[p[0]];
-        cmb_bytes key = {p + 6, key_size}, value = {p + 6 + key_size, value_size};
-        if (p[1] == 1)
-            GOLDEN_TRY(table_set(to, key, value));
-        else
-            table_remove(to, key);
-        p += 6 + key_size + value_size;
-    }
-    return 0;
+    if (end - p < 4 || cmb_get32(p))
+        return wrong("runs of intents, in an image that was closed", record.addr);
+    return read_edits(t, record.addr, p + 4, end);
 }
 
 /* ---- what a ref stands on ---- */
@@ -130,6 +131,9 @@ static int read_state(const row *w, state *out)
         return wrong("the state of a ref", w->value_size);
     out->has_commit = *p & 1;
     out->working = *p++ & 2;
+    if (end - p < 8)
+        return wrong("the state of a ref is cut off", w->value_size);
+    p += 8; /* up to which unit intents are merged: an image that was closed has none */
     if (out->has_commit) {
         if (end - p < 36)
             return wrong("the state of a ref is cut off", w->value_size);
@@ -364,7 +368,7 @@ int reader_listing(const reader *r, golden_text *out_text)
     uint64_t units = 0;
     int error = read_root(t, &units);
     for (size_t i = 0; !error && i < r->edit_count; i++)
-        error = read_edits(t, &r->edits[i]);
+        error = read_edits(t, r->edits[i].addr, r->edits[i].data + 16, r->edits[i].data + r->edits[i].length);
     if (!error)
         error = list_all(t, units + r->edit_count);
     free(t);
