@@ -52,7 +52,6 @@ static size_t below(size_t n)
     return n ? (size_t)(fuzz_random(&random_state) % n) : 0;
 }
 
-#ifndef __AFL_FUZZ_TESTCASE_LEN
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max)
 {
     static const uint8_t interesting[] = {0, 1, 2, 3, 4, 8, 16, 32, 48, 64, 127, 128, 200, 254, 255};
@@ -85,7 +84,6 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max)
         return size;
     }
 }
-#endif
 
 __attribute__((weak)) size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
 {
