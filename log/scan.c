@@ -208,7 +208,7 @@ static int scan_compacted(cmb_scanner *s, uint64_t from, uint64_t bytes, uint64_
 static int scan_frames(cmb_scanner *s, uint64_t from, uint64_t bytes, uint64_t *out_next)
 {
     int e = 0;
-    uint64_t start = s->segment << s->log->shift, first = (from - start) & ~(uint64_t)(CMB_BLOCK - 1);
+    uint64_t start = s->segment << s->log->shift, first = cmb_align_up(from - start, CMB_BLOCK);
     for (uint64_t at = first, step; at < s->used && !e; at += step) {
         if (at - first >= bytes) {
             *out_next = start + at;
@@ -268,4 +268,40 @@ bool cmb_log_is_stale(cmb_log *log)
     bool stale = cmb_super_load(log->dev, queue, &log->alloc, &slots) == 0 && slots.best.generation > log->super.generation + 1;
     cmb_log_queue_give(log, queue);
     return stale;
+}
+
+int cmb_log_check_supers(cmb_log *log, unsigned *out_bad)
+{
+    cmb_queue *queue;
+    cmb_super_slots slots;
+    int e = cmb_log_queue_take(log, &queue);
+    if (e)
+        return e;
+    e = cmb_super_load(log->dev, queue, &log->alloc, &slots);
+    cmb_log_queue_give(log, queue);
+    if (!e)
+        *out_bad = slots.bad_copies;
+    return e;
+}
+
+int cmb_log_mend_supers(cmb_device *dev, const cmb_allocator *alloc, unsigned *out_mended)
+{
+    cmb_caps caps;
+    cmb_queue *queue;
+    cmb_super_slots slots;
+    cmb_device_caps(dev, &caps);
+    int e = cmb_queue_open(dev, 1, &queue);
+    if (e)
+        return e;
+    uint8_t *block = cmb_io_buffer(alloc, CMB_BLOCK);
+    e = block ? cmb_super_load(dev, queue, alloc, &slots) : CMB_ENOMEM;
+    if (!e && slots.bad_copies)
+        e = cmb_super_write(queue, &slots.best, slots.bad_copies, block);
+    if (!e && slots.bad_copies && caps.flags & CMB_CAP_FLUSH)
+        e = cmb_io_flush(queue);
+    cmb_io_buffer_release(alloc, block, CMB_BLOCK);
+    cmb_queue_close(queue);
+    if (!e)
+        *out_mended = (unsigned)__builtin_popcount(slots.bad_copies);
+    return e;
 }

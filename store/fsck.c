@@ -54,27 +54,33 @@ static void tell_progress(fsck *f, uint64_t bytes)
  * A checkpoint that was cut off leaves invalid copies, as it should: those of the older generation's pair may be that
  * at any time, those of the newest only until something was sealed after it. What is left is damage.
  */
+static int check_superblock(fsck *f, unsigned slot, bool must_be_valid)
+{
+    char lines[4096];
+    bool valid = false;
+    int error = 0;
+    for (unsigned i = 0; i < 3 && !valid; i++) { /* a writer may be at it: it is looked at again */
+        error = cmb_log_describe_super(f->store->dev, &f->store->alloc, slot, lines, sizeof(lines), &valid);
+        valid = valid && !error;
+    }
+    f->result.superblocks += valid;
+    if (!error && !valid && must_be_valid) {
+        const char *why = strstr(lines, "\nvalid: no");
+        why = why ? why + sizeof("\nvalid: no") - 1 : "";
+        error = cmb_fail(CMB_ECORRUPT, "superblock %u at %llu is not valid%.*s", slot, (unsigned long long)slot * CMB_SUPER_SPACING,
+                         (int)strcspn(why, "\n"), why);
+    }
+    return judge(f, error, CMB_FINDING_SUPERBLOCK_DAMAGED, 0, CMB_OWNER_OTHER, "nothing: the other copies hold");
+}
+
 static int check_superblocks(fsck *f)
 {
     cmb_log_stats stats;
+    int error = 0;
     cmb_log_get_stats(f->store->log, &stats);
-    for (unsigned slot = 0; slot < CMB_SUPER_SLOTS; slot++) {
-        char lines[4096];
-        bool valid = false, newest = slot % 2 == stats.generation % 2;
-        int error = cmb_log_describe_super(f->store->dev, &f->store->alloc, slot, lines, sizeof(lines), &valid);
-        f->result.superblocks += !error && valid;
-        if (!error && !valid && newest && stats.sealed) {
-            const char *why = strstr(lines, "\nvalid: no");
-            why = why ? why + sizeof("\nvalid: no") - 1 : "";
-            error = cmb_fail(CMB_ECORRUPT, "superblock %u at %llu is not valid%.*s", slot,
-                             (unsigned long long)slot * CMB_SUPER_SPACING, (int)strcspn(why, "\n"), why);
-        }
-        if (error)
-            error = judge(f, error, CMB_FINDING_SUPERBLOCK_DAMAGED, 0, CMB_OWNER_OTHER, "nothing: the other copies hold");
-        if (error)
-            return error;
-    }
-    return 0;
+    for (unsigned slot = 0; slot < CMB_SUPER_SLOTS && !error; slot++)
+        error = check_superblock(f, slot, slot % 2 == stats.generation % 2 && stats.sealed);
+    return error;
 }
 
 static int table_finding(void *ctx, int error, const char *text)

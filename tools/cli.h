@@ -28,7 +28,7 @@
       "outcome unknown: the device failed while the change was being made durable; look before trying again")
 #define CLI_FSCK_STATUS_LIST(X)                                                                                        \
     X(CLEAN, 0, "no damage was found")                                                                                 \
-    X(REPAIRED, 1, "damage was repaired: never, fsck changes nothing")                                                 \
+    X(REPAIRED, 1, "damage was repaired, which only --repair does")                                                        \
     X(DAMAGED, 4, "damage was found and is left as it is")                                                             \
     X(NOT_RUN, 8, "the check could not run to its end: a missing or foreign file, no permission, no memory")           \
     X(USAGE, 16, "wrong usage")

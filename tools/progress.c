@@ -28,7 +28,10 @@ static void show(progress *p, uint64_t elapsed, uint64_t entries, uint64_t bytes
         fprintf(stderr, "%3.0f %%, ", bytes < total ? 100.0 * (double)bytes / (double)total : 100.0);
     if (entries > 0)
         fprintf(stderr, "%s entries, ", text_count(&c, entries));
-    fprintf(stderr, "%s, %s\033[K", text_size(&a, bytes), text_rate(&b, bytes, elapsed));
+    fprintf(stderr, "%s, %s", text_size(&a, bytes), text_rate(&b, bytes, elapsed));
+    if (bytes > 0 && bytes < total)
+        fprintf(stderr, ", %.0f s left", (double)elapsed / 1e9 * ((double)total / (double)bytes - 1));
+    fputs("\033[K", stderr);
     fflush(stderr);
     p->shown = true;
 }

@@ -13,6 +13,7 @@
 #include <cambium/merge.h>
 #include <cambium/path.h>
 #include <cambium/salvage.h>
+#include <cambium/scrub.h>
 #include <cambium/store.h>
 #include <cambium/sync.h>
 #include <cambium/tag.h>

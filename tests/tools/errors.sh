@@ -127,6 +127,7 @@ wrong_usage_is_status_2_and_points_to_the_help() {
     expect 2 cambium scan a.cmb --limit ten
     expect 16 cambium fsck
     expect 16 cambium fsck a.cmb --quick --full
+    expect 16 cambium fsck a.cmb --threads 0
     expect 2 cambium inspect a.cmb nothing
     expect 2 cambium inspect a.cmb super --dot
     expect 2 cambium branch a.cmb frob x

@@ -39,11 +39,12 @@ a_damaged_leaf_is_found_with_refs_and_keys() {
     flip a.cmb $(($(place a.cmb "$leaf") + 100))
     expect 4 unchanged a.cmb cambium fsck a.cmb --full
     out_has "leaf-damaged: node at $leaf: "
-    out_has '; hurts heads/'
-    out_has ' keys "" to "key00'
-    out_has 'damage-shared: '
-    out_has '; hurts tags/v1'
+    out_has "leaf-damaged: node at $leaf: its content is "
+    out_has '; hurts heads/main, heads/other, tags/v1, keys "" to "key00'
     out_has 'a.cmb: DAMAGED: '
+    expect 4 cambium fsck a.cmb --full --redact
+    ! grep -q 'key00\|other\|v1' out || _fail 'a name or a key is shown'
+    out_has '; hurts heads/#'
     expect 0 cambium fsck a.cmb --structure
     expect 3 cambium dump a.cmb --at v1
     error_is 'cambium: a.cmb: the image is damaged: '
@@ -96,6 +97,25 @@ one_damaged_superblock_is_found_and_does_no_harm() {
     expect 0 cambium get a.cmb key000001
     expect 0 cambium inspect a.cmb super
     out_has 'valid: no'
+}
+
+a_damaged_superblock_is_mended_when_asked_for() {
+    _image
+    cp a.cmb whole.cmb
+    newest=$(cambium inspect a.cmb super --json |
+        sed -n 's/^{"slot": "\([0-9]\)".*"generation": "\([0-9]*\)".*/\2 \1/p' | sort -n | tail -n 1 | cut -d ' ' -f 2)
+    flip a.cmb $((newest * 1048576 + 40))
+    expect 1 cambium fsck a.cmb --quick --repair
+    out_has 'a.cmb: 1 copies of the superblock were written again'
+    out_has 'a.cmb: repaired: '
+    cmp a.cmb whole.cmb || _fail 'it is not as it was'
+    expect 0 unchanged a.cmb cambium fsck a.cmb --full --repair
+    flip a.cmb $((newest * 1048576 + 40))
+    commit=$(cambium inspect a.cmb log --records --json | sed -n 's/^{"record": "commit", "address": \([0-9]*\),.*/\1/p' | sed -n 1p)
+    flip a.cmb $(($(place a.cmb "$commit") + 30))
+    expect 5 cambium fsck a.cmb --repair --json
+    out_has '"mended": 1,'
+    out_has '{"result": "damaged", '
 }
 
 an_image_without_superblocks_is_not_run_on() {

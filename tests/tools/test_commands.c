@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* The commands as data: parser, help and manual agree. The manual's directory is the argument. */
+#include <cambium/fsck.h>
+
 #include "tools/cli.h"
 
 #include <dirent.h>
@@ -166,6 +168,21 @@ static void the_manual_has_every_exit_status_with_its_text(void **state)
     }
 }
 
+static void the_manual_has_every_finding_with_its_text(void **state)
+{
+    size_t n;
+    const cmb_finding_kind *kinds = cmb_finding_kinds(&n);
+    (void)state;
+    for (size_t i = 0; i < n; i++) {
+        char wanted[300];
+        snprintf(wanted, sizeof(wanted), "\n.It %u Ta %s Ta %s Ta %s\n", kinds[i].number, kinds[i].name,
+                 cmb_severity_name(kinds[i].severity), kinds[i].text);
+        if (!strstr(manual, wanted))
+            fail_msg("the manual does not tell of finding %s as\n%s", kinds[i].name, wanted);
+        assert_true(i == 0 || kinds[i - 1].number < kinds[i].number);
+    }
+}
+
 static void every_error_of_the_library_has_a_status_that_is_told(void **state)
 {
     (void)state;
@@ -191,6 +208,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_two_options_of_a_command_share_a_name),
         cmocka_unit_test(the_manual_has_every_command_and_option),
         cmocka_unit_test(the_manual_has_every_exit_status_with_its_text),
+        cmocka_unit_test(the_manual_has_every_finding_with_its_text),
         cmocka_unit_test(every_error_of_the_library_has_a_status_that_is_told),
     };
     manual = argc > 1 ? read_manual(argv[1]) : NULL;
