@@ -384,6 +384,7 @@ struct cmb_log {
     struct cmb_run_shard *shards;
 
     _Atomic uint64_t bytes_written, bytes_prepared, bytes_metadata, flushes, batches, units, recycled;
+    uint8_t *root;           /* a reader's copy of its ROOT record: a writer may go on */
     uint64_t recovered_batches, recovered_bytes;
     bool recovered_sealed;
     bool replayed; /* the owner was told of edits: they cannot be told anew */

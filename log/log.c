@@ -193,6 +193,8 @@ static void state_free(cmb_log *log)
         cmb_frame_release(log, frame);
     }
     log->n_spare = 0;
+    cmb_release(&log->alloc, log->root, log->root ? log->super.root_length : 0);
+    log->root = NULL;
     cmb_runs_free(log);
     cmb_radix_free(&log->table);
     cmb_radix_free(&log->map);
@@ -275,18 +277,22 @@ static int attempt(cmb_log *log)
 }
 
 #define READER_ATTEMPTS 5 /* a live writer may change what a reader stands on */
+#define READER_CHASES 32  /* the same when it is known that it did */
 
 static int open_log(cmb_log *log)
 {
     int e = resources_take(log);
     if (e)
         return e;
-    unsigned tries = log->writable || log->rescued ? 1 : READER_ATTEMPTS;
-    do {
+    for (unsigned tries = 1, chases = 1;;) {
         state_free(log);
         e = attempt(log);
-    } while (e == CMB_ECORRUPT && !log->replayed && --tries);
-    return e;
+        if (log->writable || log->rescued || (e != CMB_ECORRUPT && e != CMB_ESTALE))
+            return e;
+        bool stale = e == CMB_ESTALE || cmb_log_is_stale(log);
+        if (log->replayed || (stale ? chases++ == READER_CHASES : tries++ == READER_ATTEMPTS))
+            return stale ? cmb_fail(CMB_ESTALE, "%s: a writer changes it faster than it can be opened", log->dev->name) : e;
+    }
 }
 
 static int open_any(cmb_device *dev, const cmb_log_options *options, const cmb_image_params *rescue, cmb_log **out_log)

@@ -136,6 +136,10 @@ int cmb_log_read(cmb_log *log, cmb_queue *queue, uint64_t addr, uint32_t length,
     uint64_t number = addr >> log->shift, offset = 0;
     if (addr >= CMB_SCRATCH_BASE)
         return cmb_scratch_read(log, addr, length, out_buf) ? 0 : no_such(log, addr, length);
+    if (log->root && addr == log->super.root_addr && length == log->super.root_length) {
+        memcpy(out_buf, log->root, length);
+        return 0;
+    }
     if ((addr & (log->size - 1)) + length > log->size || length == 0)
         return no_such(log, addr, length);
     for (;;) {

@@ -171,6 +171,9 @@ static int note_segments(walker *w, const uint8_t *payload, uint32_t length, uin
     }
     if (!e && cmb_get32(payload + 4) & CMB_SEGMENTS_CHECKPOINT) {
         op item = {OP_ROOT, 0, cmb_get64(payload + 8), cmb_get32(payload + 16)};
+        if (item.used > CMB_RECORD_MAX || item.logical % CMB_RECORD_ALIGN)
+            return cmb_fail(CMB_ECORRUPT, "%s: segments record at %llu: a root record of %llu bytes at %llu", w->log->dev->name,
+                            (unsigned long long)addr, (unsigned long long)item.used, (unsigned long long)item.logical);
         e = ops_add(w->log, &w->pending, &item);
     }
     return e;
@@ -510,22 +513,105 @@ static int walk_to_tail(walker *w)
 
 /* ---- replaying ---- */
 
-static int replay(walker *w)
+#define HELD_MAX (2 * CMB_CHECKPOINT_BYTES) /* bytes of records: twice what a log that is not damaged can have */
+
+static int replay_read(walker *w, const op *o, uint8_t *record)
+{
+    int e = cmb_log_read(w->log, w->queue, o->logical, (uint32_t)o->used, record);
+    return e ? e : cmb_record_check(record, (uint32_t)o->used, o->logical);
+}
+
+/*
+ * A reader knows only afterwards whether what it read was still what it looked for, and then the owner must not have
+ * been told of it: it copies the records first. NULL in *out_held: it has none, or there are too many.
+ */
+static int hold(walker *w, uint8_t **out_held, uint64_t *out_size)
 {
     cmb_log *log = w->log;
-    log->replayed = log->options.replay && w->edits.n;
-    for (size_t i = 0; log->options.replay && i < w->edits.n; i++) {
+    uint64_t size = 0, at = 0;
+    for (size_t i = 0; i < w->edits.n && size <= HELD_MAX; i++)
+        size += w->edits.items[i].used;
+    if (log->writable || size == 0 || size > HELD_MAX)
+        return 0;
+    uint8_t *held = cmb_alloc(&log->alloc, (size_t)size);
+    if (!held)
+        return CMB_ENOMEM;
+    int e = 0;
+    for (size_t i = 0; i < w->edits.n && !e; at += w->edits.items[i++].used)
+        e = replay_read(w, &w->edits.items[i], held + at);
+    if (e) {
+        cmb_release(&log->alloc, held, (size_t)size);
+        return e;
+    }
+    *out_held = held;
+    *out_size = size;
+    return 0;
+}
+
+/* The ROOT record is read by the owner once the log is open: until then its segment may be another. */
+static int hold_root(walker *w)
+{
+    cmb_log *log = w->log;
+    uint32_t length = log->super.root_length;
+    if (log->writable || !length)
+        return 0;
+    uint8_t *root = cmb_alloc(&log->alloc, length);
+    if (!root)
+        return CMB_ENOMEM;
+    if (cmb_log_read(log, w->queue, log->super.root_addr, length, root)) /* the owner will meet with that himself */
+        cmb_release(&log->alloc, root, length);
+    else
+        log->root = root;
+    return 0;
+}
+
+/*
+ * Has a writer made two checkpoints since a reader looked at the superblock? Until then nothing that recovery from there
+ * needs is written anew.
+ */
+static int stands(walker *w)
+{
+    cmb_log *log = w->log;
+    cmb_super_slots slots;
+    int e = log->writable ? 0 : cmb_super_load(log->dev, w->queue, &log->alloc, &slots);
+    if (!e && !log->writable && slots.best.generation > log->super.generation + 1)
+        e = cmb_fail(CMB_ESTALE, "%s: a writer went on too far while it was opened", log->dev->name);
+    return e;
+}
+
+static int tell(walker *w, const uint8_t *held)
+{
+    cmb_log *log = w->log;
+    log->replayed = w->edits.n != 0;
+    for (size_t i = 0; i < w->edits.n; i++) {
         const op *o = &w->edits.items[i];
-        int e = cmb_log_read(log, w->queue, o->logical, (uint32_t)o->used, w->window);
+        const uint8_t *record = held ? held : w->window;
+        int e = held ? 0 : replay_read(w, o, w->window);
         if (!e)
-            e = cmb_record_check(w->window, (uint32_t)o->used, o->logical);
-        if (!e)
-            e = log->options.replay(log->options.ctx, cmb_record_kind_of(w->window), o->logical,
-                                    w->window + CMB_RECORD_HEADER, (uint32_t)o->used - CMB_RECORD_HEADER);
+            e = log->options.replay(log->options.ctx, cmb_record_kind_of(record), o->logical, record + CMB_RECORD_HEADER,
+                                    (uint32_t)o->used - CMB_RECORD_HEADER);
         if (e)
             return e;
+        held = held ? held + o->used : NULL;
     }
     return 0;
+}
+
+static int replay(walker *w)
+{
+    uint8_t *held = NULL;
+    uint64_t size = 0;
+    if (!w->log->options.replay)
+        w->edits.n = 0;
+    int e = hold(w, &held, &size);
+    if (!e)
+        e = hold_root(w);
+    if (!e)
+        e = stands(w);
+    if (!e)
+        e = tell(w, held);
+    cmb_release(&w->log->alloc, held, (size_t)size);
+    return e;
 }
 
 /* ---- start and end ---- */

@@ -458,6 +458,66 @@ static void segments_that_are_used_anew_are_not_prepared(void **state)
     cmb_device_close(dev);
 }
 
+/* ---- readers beside a writer that uses segments anew ---- */
+
+typedef struct beside {
+    cmb_log *writer;
+    uint64_t value, reads, act_at, times; /* the writer acts after that read, and so often after the following ones */
+} beside;
+
+static void writer_acts(beside *b)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        batches(b->writer, 5, 700000, &b->value);
+        th_ok(checkpoint(b->writer, b->value, 0));
+        batches(b->writer, 1, 700000, &b->value);
+    }
+}
+
+static void on_read(void *ctx, const cmb_trace_event *e)
+{
+    beside *b = ctx;
+    if (e->op == CMB_OP_READ && ++b->reads >= b->act_at && b->reads < b->act_at + b->times)
+        writer_acts(b);
+}
+
+static void a_reader_that_opens_while_segments_are_used_anew_sees_all_that_was_there_before(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    static th_edits edits;
+    cmb_device *mem = th_mem(32u << 20), *dev;
+    cmb_log *log;
+    beside b = {.act_at = UINT64_MAX, .times = 1};
+    uint64_t most = 0, undisturbed, pin;
+    th_format(mem, 32u << 20, SHIFT, &r);
+    th_ok(th_open_as(mem, true, &r, NULL, &b.writer));
+    th_ok(checkpoint(b.writer, 0, 0));
+    writer_acts(&b);
+    th_ok(cmb_device_trace(mem, on_read, &b, &dev));
+    th_ok(th_open_as(dev, false, &r, &edits, &log));
+    undisturbed = b.reads;
+    th_ok(cmb_log_close(log));
+    for (b.act_at = 1; b.act_at <= undisturbed; b.act_at++) {
+        uint64_t before = b.value;
+        b.reads = 0;
+        th_ok(th_open_as(dev, false, &r, &edits, &log));
+        most = b.reads > most ? b.reads : most;
+        assert_true(state_of(log, &edits, &pin) >= before);
+        th_ok(cmb_log_close(log));
+    }
+    assert_true(most > undisturbed); /* it did start over */
+    b.times = UINT64_MAX / 2; /* a writer that does not let it come to an end */
+    b.act_at = 12;
+    b.reads = 0;
+    b.value = 0;
+    assert_int_equal(th_open_as(dev, false, &r, &edits, &log), CMB_ESTALE);
+    assert_int_equal(edits.n, 0);
+    b.act_at = UINT64_MAX;
+    th_ok(cmb_log_close(b.writer));
+    cmb_device_close(dev);
+}
+
 /* ---- every crash of a run that goes round the device several times ---- */
 
 #define SIZE (48u << 20)
@@ -666,6 +726,7 @@ int main(void)
         cmocka_unit_test(a_pinned_record_stays_until_it_is_pinned_no_more),
         cmocka_unit_test(zeros_are_written_ahead_in_growing_steps_while_batches_are_small),
         cmocka_unit_test(segments_that_are_used_anew_are_not_prepared),
+        cmocka_unit_test(a_reader_that_opens_while_segments_are_used_anew_sees_all_that_was_there_before),
         cmocka_unit_test(journals_survive_every_crash_and_the_loss_of_a_generation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
