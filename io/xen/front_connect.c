@@ -587,7 +587,7 @@ void cmb_front_disconnect(front *f)
  */
 static void look_again(front *f, uint32_t fired)
 {
-    uint64_t size;
+    uint64_t size = f->size;
     if (fired & 1u << CMB_FRONT_WATCH_SECTORS && read_size(f, &size) == 0) {
         f->resized = size != f->size;
         f->generation += !f->resized;

@@ -176,9 +176,10 @@ static uint32_t part_memory(front *f, front_ring *r, front_shadow *s, uint8_t *b
     return n;
 }
 
-static void fill_segments(const front_shadow *s, struct blkif_request_segment *out)
+static void fill_segments(const front_shadow *s, struct blkif_request_segment out[CMB_XEN_SEGMENTS_MAX])
 {
     const front_page *page = s->pages;
+    assert(pages_of(s) <= CMB_XEN_SEGMENTS_MAX);
     for (unsigned i = 0, n = pages_of(s); i < n; i++) {
         uint32_t left = s->length - i * CMB_XEN_PAGE, bytes = left < CMB_XEN_PAGE ? left : CMB_XEN_PAGE;
         out[i] = (struct blkif_request_segment){.gref = s->lent ? s->refs[i] : page->ref,
@@ -199,18 +200,19 @@ static void put_transfer(front *f, front_ring *r, const front_shadow *s, uint64_
 {
     union blkif_sring_entry *entry = next_entry(f, r);
     uint64_t sector = offset / CMB_XEN_SECTOR;
+    struct blkif_request_segment segments[CMB_XEN_SEGMENTS_MAX];
+    fill_segments(s, segments);
     if (!s->indirect) {
         struct blkif_request made = {.operation = s->operation,
                                      .nr_segments = (uint8_t)pages_of(s),
                                      .handle = (blkif_vdev_t)f->vdev,
                                      .id = s->id,
                                      .sector_number = sector};
-        fill_segments(s, made.seg);
+        assert(made.nr_segments <= BLKIF_MAX_SEGMENTS_PER_REQUEST);
+        memcpy(made.seg, segments, made.nr_segments * sizeof *segments);
         memcpy(&entry->req, &made, sizeof made);
         return;
     }
-    struct blkif_request_segment segments[CMB_XEN_SEGMENTS_MAX];
-    fill_segments(s, segments);
     memcpy(s->directory->at, segments, pages_of(s) * sizeof *segments);
     struct blkif_request_indirect made = {.operation = BLKIF_OP_INDIRECT,
                                           .indirect_op = s->operation,

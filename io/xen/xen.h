@@ -46,4 +46,8 @@ int cmb_device_xen(cmb_xen_platform *platform, const char *name, uint32_t vdev, 
 int cmb_device_open_xen(const char *name, cmb_open_mode mode, const cmb_device_options *options,
                         const cmb_xen_options *xen, cmb_device **out_dev);
 
+/* A back end over the device called `under`, in this process, and the platform to reach it, which owns it. */
+int cmb_xen_loopback_open(const cmb_allocator *alloc, const char *under, uint32_t vdev, cmb_open_mode mode,
+                          const cmb_device_options *options, cmb_xen_platform **out_platform);
+
 #endif
