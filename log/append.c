@@ -377,6 +377,27 @@ static void head_give(cmb_log *log)
     cmb_cond_broadcast(&log->changed);
 }
 
+/*
+ * Segments that the file was grown for are announced only when a power cut leaves the growth: a batch may land without
+ * the length that it relies on. No lock held, the head taken.
+ */
+static int settle_growth(cmb_log *log)
+{
+    cmb_mutex_lock(&log->lock);
+    cmb_writer_take(log);
+    uint64_t count = log->space.count, generation = log->unflushed ? log->unflushed : cmb_log_generation(log);
+    cmb_mutex_unlock(&log->lock);
+    int e = atomic_load_explicit(&log->failed, memory_order_acquire) ? cmb_log_refuse(log) : cmb_log_flush(log, log->wq, generation);
+    if (e && e != CMB_EREADONLY)
+        e = cmb_log_latch(log, "growth"); /* what it should have made durable besides is unknown */
+    cmb_mutex_lock(&log->lock);
+    if (!e)
+        log->space.settled = count;
+    cmb_writer_give(log);
+    cmb_mutex_unlock(&log->lock);
+    return e;
+}
+
 /* Tells the chain which segments follow, before the last known one is reached. Failing costs nothing yet. */
 static void announce_next(cmb_appender *app)
 {
@@ -385,6 +406,7 @@ static void announce_next(cmb_appender *app)
     uint8_t payload[CMB_SEGMENTS_HEADER + CMB_SEGMENTS_ENTRY * CMB_NEXT_TARGET] = {0};
     uint32_t found[CMB_NEXT_TARGET];
     unsigned n = 0;
+    bool grown = false;
     if (log->n_next >= (target + 1) / 2 + (target > 2))
         return;
     cmb_mutex_lock(&log->lock);
@@ -396,13 +418,15 @@ static void announce_next(cmb_appender *app)
         cmb_put32(entry + 8, (uint32_t)physical);
         entry[12] = CMB_SEGMENT_NEXT;
         found[n++] = (uint32_t)physical;
+        grown |= physical >= log->space.settled;
     }
     cmb_mutex_unlock(&log->lock);
     cmb_put32(payload, n);
     uint64_t addr;
+    int e = grown ? settle_growth(log) : 0;
     app->own = true;
-    int e = n ? cmb_append_record(app, CMB_RECORD_SEGMENTS, payload, CMB_SEGMENTS_HEADER + CMB_SEGMENTS_ENTRY * n, &addr)
-              : 0;
+    if (n && !e)
+        e = cmb_append_record(app, CMB_RECORD_SEGMENTS, payload, CMB_SEGMENTS_HEADER + CMB_SEGMENTS_ENTRY * n, &addr);
     app->own = false;
     cmb_mutex_lock(&log->lock);
     for (unsigned i = 0; i < n; i++) {

@@ -183,6 +183,7 @@ enum {
 typedef struct cmb_space {
     bool loaded;
     uint64_t count;    /* physical segments */
+    uint64_t settled;  /* of them, those that a power cut leaves: a file's growth is durable after a flush */
     uint64_t fresh;
     uint64_t hint;     /* no free one below */
     uint64_t free;     /* free in the map and not busy */

@@ -142,6 +142,7 @@ int cmb_space_load(cmb_log *log)
     }
     space->free = space->states[CMB_SEG_FREE];
     space->hint = first;
+    space->settled = space->count; /* recovery flushes before anything is taken */
     space->loaded = true;
     return 0;
 }
