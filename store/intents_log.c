@@ -171,6 +171,7 @@ static int decode(const cmb_store *store, uint64_t addr, const uint8_t *p, size_
         memcmp(r.ref, CMB_HEADS, sizeof CMB_HEADS - 1) != 0 || memchr(r.ref, 0, r.ref_size))
         return malformed(&r, "not of a branch");
     r.edits = p + HEADER + r.ref_size;
+    cmb_bytes before = {0};
     for (p = r.edits; p < r.end; p = after_edit(p), r.count++) {
         size_t left = (size_t)(r.end - p);
         if (left < EDIT_HEADER)
@@ -180,6 +181,9 @@ static int decode(const cmb_store *store, uint64_t addr, const uint8_t *p, size_
         if ((!put && p[0] != CMB_EDIT_DELETE) || key - CMB_KEY_MIN > CMB_KEY_MAX - CMB_KEY_MIN ||
             value > (put ? cmb_tree_inline_max(&store->tree) : 0) || key + value > left - EDIT_HEADER)
             return malformed(&r, "malformed edit");
+        if (cmb_compare(p + EDIT_HEADER, key, before.data, before.size) <= 0)
+            return malformed(&r, "its keys do not ascend");
+        before = (cmb_bytes){p + EDIT_HEADER, key};
         r.bytes += key + value;
     }
     *out = r;
@@ -202,6 +206,39 @@ void cmb_intent_show(cmb_store *store, cmb_intent *in, uint64_t unit)
     store->intents_count += in->count;
 }
 
+/* Records of one unit (a run may be several) have no key in common. */
+static int check_apart(const record *r, const cmb_intents *list)
+{
+    cmb_source *s;
+    cmb_edit first, e;
+    int error = r->edits < r->end ? cmb_source_intents(list, r->unit - 1, r->unit, &s) : CMB_ENOTFOUND;
+    if (error)
+        return error == CMB_ENOTFOUND ? 0 : error;
+    decode_edit(r->edits, &first);
+    error = s->ops->seek_ge(s, first.key.data, first.key.size);
+    if (!error)
+        error = s->ops->current(s, &e);
+    for (const uint8_t *p = r->edits; p < r->end && !error; p = after_edit(p)) {
+        cmb_edit mine;
+        decode_edit(p, &mine);
+        if (cmb_compare(mine.key.data, mine.key.size, e.key.data, e.key.size) >= 0)
+            error = malformed(r, "its keys begin before those of another record of its unit end");
+    }
+    s->ops->close(s);
+    return error == CMB_ENOTFOUND ? 0 : error;
+}
+
+/* May it come next? Numbers of units rise, and none is above the last unit's. */
+static int check_unit(const cmb_store *store, const record *r, const cmb_intents *list)
+{
+    uint64_t newest = cmb_intents_newest(list);
+    if (r->unit > store->unit_number)
+        return malformed(r, "of a unit that is not there");
+    if (r->unit < newest)
+        return malformed(r, "of a unit before that of another one that comes before it");
+    return r->unit == newest ? check_apart(r, list) : 0;
+}
+
 /* A record's edits become the ref's, unless they are in its tree. */
 static int take(cmb_store *store, const record *r, cmb_refobj **out_ref)
 {
@@ -215,6 +252,8 @@ static int take(cmb_store *store, const record *r, cmb_refobj **out_ref)
     if (!ref->intents && (error = cmb_intents_create(&store->alloc, &ref->intents)))
         return error;
     cmb_intents_listed(store, ref);
+    if ((error = check_unit(store, r, ref->intents)))
+        return error;
     if (store->intents_bytes + r->bytes > 2 * CMB_INTENTS_MAX)
         return malformed(r, "more waits to be merged than can be");
     error = cmb_intents_reserve(ref->intents, r->count, r->bytes);

@@ -109,7 +109,7 @@ void fuzz_seeds(fuzz_give_fn give)
 {
     static const char *const all[] = {"main", "side", "v1", "v2"}, *const step[] = {"main", "^main~1"}, *const one[] = {"main"};
     give_bundle(give, "history", TAGS | SCRIPT_EMPTY << 4, SCRIPT_HISTORY, all, 4);
-    give_bundle(give, "known", MERGING | SCRIPT_FIXED << 4, SCRIPT_HISTORY, all, 4);
+    give_bundle(give, "known", MERGING | SCRIPT_INTENTS << 4, SCRIPT_HISTORY, all, 4);
     give_bundle(give, "merged", MERGING | TAGS | SCRIPT_DEEP << 4, SCRIPT_HISTORY, all, 4);
     give_bundle(give, "step", TAGS | SCRIPT_HISTORY << 4, SCRIPT_HISTORY, step, 2);
     give_bundle(give, "large", SCRIPT_EMPTY << 4, SCRIPT_LARGE, one, 1);

@@ -217,7 +217,10 @@ static bool mend_place(layout *l, uint8_t **p, const uint8_t *end)
 
 static void mend_state(layout *l, uint8_t *p, const uint8_t *end)
 {
-    unsigned flags = p < end ? *p++ : 0;
+    if (end - p < 9)
+        return;
+    unsigned flags = p[0];
+    p += 9; /* and the number of a unit */
     if (flags & 1) {
         if (!mend_place(l, &p, end) || end - p < 8)
             return;
@@ -231,9 +234,8 @@ static void mend_state(layout *l, uint8_t *p, const uint8_t *end)
         mend_place(l, &p, end);
 }
 
-static void mend_edits(layout *l, layout_record *r)
+static void mend_edits(layout *l, uint8_t *p, const uint8_t *end)
 {
-    uint8_t *p = r->bytes + 17, *end = r->bytes + r->length;
     while (end - p >= 6) {
         size_t key = cmb_get16(p + 2), value = cmb_get16(p + 4);
         uint8_t *k = p + 6, *v = k + key;
@@ -247,16 +249,19 @@ static void mend_edits(layout *l, layout_record *r)
     }
 }
 
+/* Trees of the tables, runs of intents, edits of the tables. */
 static void mend_root(layout *l, layout_record *r)
 {
     uint8_t *p = r->bytes + 26, *end = r->bytes + r->length;
-    while (end - p >= 2) {
-        size_t size = p[1];
+    for (unsigned tables = r->length > 17 ? r->bytes[17] : 0; tables > 0; tables--) {
         uint8_t *q = p + 2;
-        if (size > (size_t)(end - q) || !mend_packed(l, &q, p + 2 + size))
+        if (end - p < 2 || p[1] > end - q || !mend_packed(l, &q, q + p[1]))
             return;
-        p += 2 + size;
+        p += 2 + p[1];
     }
+    uint64_t runs = end - p < 4 ? 0 : cmb_get32(p);
+    if (end - p >= 5 && 12 * runs + 5 <= (uint64_t)(end - p))
+        mend_edits(l, p + 5 + 12 * runs, end);
 }
 
 void layout_mend_names(layout *l)
@@ -282,7 +287,7 @@ void layout_mend_names(layout *l)
             mend_tag(l, r);
             break;
         case CMB_RECORD_EDITS:
-            mend_edits(l, r);
+            mend_edits(l, r->bytes + 17, r->bytes + r->length);
             break;
         case CMB_RECORD_ROOT:
             mend_root(l, r);

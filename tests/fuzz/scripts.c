@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/internal.h"
+
 #define PACKED_MAX ((size_t)1 << 20)
 
-const char *const script_names[SCRIPT_COUNT] = {"empty", "pairs", "history", "large", "deep", "reopened", "fixed", "sha256"};
+const char *const script_names[SCRIPT_COUNT] = {"empty", "pairs", "history", "large", "deep", "reopened", "intents", "sha256", "fixed"};
 
 static cmb_bytes text(const char *s)
 {
@@ -74,6 +76,17 @@ static void put_deep(cmb_store *store)
         script_put(store, "main", i, 100, "some value", i ? NULL : "many");
 }
 
+static void put_intents(cmb_store *store)
+{
+    script_put(store, "main", 0, 30, "in the tree", "first");
+    fuzz_must(cmb_branch_create(store, "side", "main"));
+    script_put(store, "main", 5, 6, "before", NULL);
+    script_put(store, "side", 40, 3, "before", NULL);
+    fuzz_must(cmb_store_checkpoint(store));
+    script_put(store, "main", 9, 4, "after", NULL);
+    script_put(store, "main", 50, 2, "after", NULL);
+}
+
 static void put_script(cmb_store *store, script which)
 {
     switch (which) {
@@ -92,6 +105,9 @@ static void put_script(cmb_store *store, script which)
     case SCRIPT_REOPENED:
         put_deep(store);
         break;
+    case SCRIPT_INTENTS:
+        put_intents(store);
+        break;
     default:
         break;
     }
@@ -99,6 +115,7 @@ static void put_script(cmb_store *store, script which)
 
 fuzz_disk *script_run(script which, unsigned i)
 {
+    bool crashed = which == SCRIPT_HISTORY || which == SCRIPT_INTENTS; /* neither seal nor checkpoint at the end */
     bool fixed = which == SCRIPT_FIXED, sha256 = which == SCRIPT_SHA256 && !cmb_hash_check(CMB_HASH_SHA256);
     fuzz_disk *disk = fuzz_disk_clear(i, (fixed ? FUZZ_DISK_MIB : 8) * FUZZ_MIB, !fixed);
     cmb_init_options init = {.node_size = 256, .hash = sha256 ? CMB_HASH_SHA256 : CMB_HASH_XXH3, .segment_size = 2u << 20};
@@ -106,14 +123,14 @@ fuzz_disk *script_run(script which, unsigned i)
     fuzz_must(cmb_store_init_device(&disk->dev, &init, &options));
     cmb_store *store = script_open(disk);
     put_script(store, which);
-    if (which != SCRIPT_HISTORY)
+    if (!crashed)
         fuzz_must(cmb_store_close(store));
     for (unsigned n = 0; which == SCRIPT_REOPENED && n < 3; n++) {
         store = script_open(disk);
         script_put(store, "main", 50 * n, 5, "again", n ? "again" : NULL);
         fuzz_must(cmb_store_close(store));
     }
-    if (which == SCRIPT_HISTORY) { /* as after a crash: neither seal nor checkpoint */
+    if (crashed) {
         static uint8_t room[PACKED_MAX];
         size_t size = fuzz_disk_pack(disk, room, sizeof room);
         fuzz_must(cmb_store_close(store));

@@ -13,8 +13,9 @@ typedef enum script {
     SCRIPT_LARGE,   /* values out of line, of one chunk and of several */
     SCRIPT_DEEP,    /* a tree of several levels */
     SCRIPT_REOPENED,/* the same, several checkpoints later */
-    SCRIPT_FIXED,   /* on a device that does not grow */
+    SCRIPT_INTENTS, /* edits that are in no tree yet, before and after a checkpoint */
     SCRIPT_SHA256,  /* with names of SHA-256, where the build has it */
+    SCRIPT_FIXED,   /* on a device that does not grow */
     SCRIPT_COUNT,
 } script;
 extern const char *const script_names[SCRIPT_COUNT];

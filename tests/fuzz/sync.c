@@ -145,6 +145,7 @@ void fuzz_seeds(fuzz_give_fn give)
     } talks[] = {{"all", SCRIPT_EMPTY, SCRIPT_HISTORY, TAGS},
                  {"diverged", SCRIPT_DEEP, SCRIPT_HISTORY, 0},
                  {"merged", SCRIPT_HISTORY, SCRIPT_DEEP, MERGING},
+                 {"intents", SCRIPT_INTENTS, SCRIPT_HISTORY, MERGING | TAGS},
                  {"nothing", SCRIPT_HISTORY, SCRIPT_HISTORY, TAGS},
                  {"large", SCRIPT_EMPTY, SCRIPT_LARGE, 0},
                  {"foreign", SCRIPT_EMPTY, SCRIPT_EMPTY, 0}};
