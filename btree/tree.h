@@ -195,6 +195,11 @@ void cmb_editor_get_stats(const cmb_editor *editor, cmb_editor_stats *out_stats)
 /* All of a source. */
 int cmb_tree_apply(const cmb_tree *tree, const cmb_noderef *old_root, cmb_source *edits, cmb_appender *app, cmb_noderef *out_root, cmb_editor_stats *out_stats);
 
+/* Have the two trees the same content? By name where names cannot be forged, else byte for byte as well: of what lies in different
+ * places, so after k edits it costs what these rewrote, and nothing for trees whose names differ. Values out of line that lie in different places count
+ * as different. (identical.c) */
+int cmb_tree_identical(const cmb_tree *tree, const cmb_noderef *a, const cmb_noderef *b, bool *out_same);
+
 /* ---- walking (walk.c): liveness, fsck, inspect ---- */
 typedef struct cmb_walk_ops {
     /* Before a node is read or given to node(): 1 passes over it and all below, negative stops. May be NULL. What several

@@ -119,6 +119,7 @@ typedef struct merge {
     const cmb_live *live;
     const cmb_state *from;
     cmb_noderef root; /* of the content */
+    bool as_commit;   /* the commit's */
 } merge;
 
 static int apply(merge *m, cmb_appender *app)
@@ -129,7 +130,7 @@ static int apply(merge *m, cmb_appender *app)
         return error;
     error = cmb_tree_apply(&m->store->tree, &m->from->root, source, app, &m->root, NULL);
     source->ops->close(source);
-    return error;
+    return error ? error : cmb_tree_identical(&m->store->tree, &m->root, &m->from->commit_root, &m->as_commit);
 }
 
 /* Would the head take it in one piece? */
@@ -142,10 +143,10 @@ static bool is_large(const merge *m)
 static void settled_state(const merge *m, cmb_state *out)
 {
     cmb_state s = *m->from;
-    s.root = cmb_name_equal(&m->root.name, &s.commit_root.name) ? s.commit_root : m->root;
+    s.root = m->as_commit ? s.commit_root : m->root;
     s.merged = m->from->pending;
     s.pending = 0;
-    s.working = !cmb_name_equal(&s.root.name, &s.commit_root.name);
+    s.working = !m->as_commit;
     *out = s;
 }
 

@@ -119,7 +119,12 @@ static void drop_working(cmb_state *state)
 static int choose_state(cmb_unit *unit, landing *l, const cmb_noderef *root, const cmb_state *now)
 {
     const cmb_commit_info *info = l->info;
-    bool as_commit = cmb_name_equal(&root->name, &now->commit_root.name);
+    bool as_commit, as_now;
+    int error = cmb_tree_identical(&unit->store->tree, root, &now->commit_root, &as_commit);
+    if (!error)
+        error = cmb_tree_identical(&unit->store->tree, root, &now->root, &as_now);
+    if (error)
+        return error;
     l->state = *now;
     if (l->parents && (!as_commit || !l->parents->if_changed))
         return cmb_unit_commit_parents(unit, l->parents->at, l->parents->n, root, info, &l->state);
@@ -127,7 +132,7 @@ static int choose_state(cmb_unit *unit, landing *l, const cmb_noderef *root, con
         return cmb_unit_commit(unit, now, root, info, &l->state);
     if (as_commit) {
         drop_working(&l->state);
-    } else if (now->pending || !cmb_name_equal(&root->name, &now->root.name)) {
+    } else if (now->pending || !as_now) {
         l->state.root = *root;
         l->state.working = true;
         l->state.pending = 0;
@@ -144,7 +149,7 @@ static int enter(cmb_unit *unit, landing *l)
     int error = build(unit, l->txn, &root);
     if (!error)
         error = choose_state(unit, l, &root, &now);
-    if (error || cmb_state_equal(&l->state, &now))
+    if (error || (cmb_state_equal(&l->state, &now) && l->state.root.addr == now.root.addr)) /* two roots may have one name */
         return error;
     return cmb_unit_move(unit, l->ref, &l->state, l->parents ? l->parents->reason : CMB_REFLOG_COMMITTED);
 }

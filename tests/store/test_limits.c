@@ -2,6 +2,9 @@
 /* The longest keys, values and names, in nodes of every size and segments of every size. */
 #include "bed.h"
 
+#include "store/internal.h"
+#include "tests/btree/forged.h"
+
 #define KEY 16384u
 #define COUNT 220u
 
@@ -114,11 +117,79 @@ static void names_of_255_bytes_are_branches_and_tags(void **state)
     bed_close(&b);
 }
 
+/* ---- two contents with one name ---- */
+
+#define FORGED 700u
+
+/* Where in the hashed content of a tree of one leaf the value of its only key lies. */
+static size_t place_of_value(cmb_store *store)
+{
+    cmb_resolved rev;
+    cmb_pin pin = {0};
+    cmb_node node;
+    must(cmb_rev_resolve(store, "main", &rev));
+    must(cmb_nodes_get(store->nodes, &rev.state.root, &pin));
+    cmb_node_open(store->tree.hash, pin.record, &node);
+    assert_true(node.level == 0 && node.count == 1);
+    size_t at = (size_t)((const uint8_t *)cmb_node_value(&node, 0).data - node.record) - 16;
+    cmb_pin_destroy(store->nodes, &pin);
+    return at;
+}
+
+static void commit_value(cmb_store *store, const uint8_t value[FORGED], const char *message)
+{
+    cmb_commit_info info = {.author = "eve", .message = message};
+    cmb_txn *txn;
+    must(cmb_txn_begin(store, "main", 0, &txn));
+    must(cmb_txn_put(txn, str("key"), (cmb_bytes){value, FORGED}));
+    must(cmb_txn_commit(txn, message ? &info : NULL, NULL));
+}
+
+static void expect_forged(cmb_store *store, const char *rev, const uint8_t value[FORGED])
+{
+    cmb_snapshot *snapshot;
+    cmb_bytes got;
+    must(cmb_snapshot_open(store, rev, &snapshot));
+    must(cmb_get(snapshot, str("key"), &got));
+    assert_int_equal(got.size, FORGED);
+    assert_memory_equal(got.data, value, FORGED);
+    cmb_snapshot_close(snapshot);
+}
+
+/* Permanent or not, after a commit or a working state: what was put is what is read, now and after a reopen. */
+static void a_value_that_makes_a_forged_name_is_not_dropped(void **state)
+{
+    for (unsigned how = 0; how < 4; how++) {
+        bed b;
+        cmb_name roots[2];
+        uint8_t zeros[FORGED] = {0}, values[2][FORGED];
+        const char *first = how & 1 ? "one" : NULL, *second = how & 2 ? "two" : NULL;
+        bed_open(&b);
+        commit_value(b.store, zeros, "zeros");
+        forge_pair(place_of_value(b.store), FORGED, values[0], values[1]);
+        for (unsigned i = 0; i < 2; i++) {
+            commit_value(b.store, values[i], i ? second : first);
+            expect_forged(b.store, "main", values[i]);
+            roots[i] = rev_of(b.store, "main").root;
+        }
+        assert_true(same_name(&roots[0], &roots[1]));
+        expect_forged(b.store, "main", values[1]);
+        bed_reopen(&b);
+        expect_forged(b.store, "main", values[1]);
+        commit_value(b.store, values[0], NULL);
+        expect_forged(b.store, "main", values[0]);
+        bed_reopen(&b);
+        expect_forged(b.store, "main", values[0]);
+        bed_close(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_of_16_KiB_fit_nodes_and_segments_of_every_size),
         cmocka_unit_test(names_of_255_bytes_are_branches_and_tags),
+        cmocka_unit_test(a_value_that_makes_a_forged_name_is_not_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
