@@ -368,6 +368,27 @@ static void without_memory_a_view_fails_cleanly_at_every_allocation(void **state
     stack_close(&s);
 }
 
+static void a_cursor_over_intents_alone_turns_and_seeks_without_memory(void **state)
+{
+    seed_rng(__func__);
+    for (unsigned round = 0; round < budget(6); round++) {
+        stack s;
+        stack_open(&s, round % KEY_STYLES, below(60), true, 0, 1, CMB_RESIDENCY_MAP);
+        write_intents(&s, 1 + below(60), true);
+        cmb_view view = s.view;
+        walker w = {.ops = &view_walk};
+        view.buffer = NULL;
+        assert_int_equal(cmb_view_cursor_open(&view, (cmb_view_cursor **)&w.cursor), 0);
+        walk_all(&w, &s.m); /* the tree's cursor has met its longest key */
+        s.room.counting.fail_at = 0;
+        for (int i = 0; i < 100; i++)
+            walk_step(&w, &s.m, s.style);
+        s.room.counting.fail_at = SIZE_MAX;
+        cmb_view_cursor_close(w.cursor);
+        stack_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +398,7 @@ int main(void)
         cmocka_unit_test(ranges_are_counted_through_the_edits),
         cmocka_unit_test(views_of_one_list_show_the_tree_with_the_intents_up_to_their_numbers),
         cmocka_unit_test(a_cursor_goes_on_at_its_key_when_its_intents_are_in_the_tree),
+        cmocka_unit_test(a_cursor_over_intents_alone_turns_and_seeks_without_memory),
         cmocka_unit_test(without_memory_a_view_fails_cleanly_at_every_allocation),
     };
     return cmocka_run_group_tests_name("btree/view", tests, NULL, NULL);
