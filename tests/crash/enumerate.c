@@ -147,7 +147,7 @@ static void land(sim_pages *pages, const unit *u)
     sim_pages_write(pages, u->offset, u->data, SIM_SECTOR);
 }
 
-static void wrong(enumeration *e, const char *what)
+static void wrong(enumeration *e, uint64_t size, const char *what)
 {
     crash_tally *t = e->tally;
     if (t->wrong++)
@@ -155,8 +155,8 @@ static void wrong(enumeration *e, const char *what)
     size_t landed = 0;
     for (size_t i = 0; i < e->n; i++)
         landed += e->in[i];
-    snprintf(t->first_wrong, sizeof t->first_wrong, "epoch %u, %zu of %zu sectors landed, acknowledged %llu, begun %llu: %s", e->moment.epoch,
-             landed, e->n, (unsigned long long)e->moment.acked, (unsigned long long)e->moment.begun, what);
+    snprintf(t->first_wrong, sizeof t->first_wrong, "epoch %u, %zu of %zu sectors landed%s, acknowledged %llu, begun %llu: %s", e->moment.epoch,
+             landed, e->n, size != e->size ? " and the file did not grow" : "", (unsigned long long)e->moment.acked, (unsigned long long)e->moment.begun, what);
 }
 
 /* `noise`: a unit that reads as noise; n: none. */
@@ -186,7 +186,7 @@ static void judge(enumeration *e, uint64_t size, size_t noise)
         e->left -= e->left > 0;
         const char *what = plan->judge(plan->ctx, state, &e->moment);
         if (what)
-            wrong(e, what);
+            wrong(e, size, what);
         sim_free(state);
     }
     sim_pages_free(&pages);

@@ -8,7 +8,7 @@
 #include "store/internal.h"
 #include "tests/sim/random.h"
 
-enum { KEYS = 40, BULK_MAX = 1200, JOURNAL_EDITS = 220 };
+enum { KEYS = 40, BULK_MAX = 1200, JOURNAL_EDITS = 100, HEAVY = (1 << 20) + (200 << 10) };
 
 typedef struct runner {
     script *s;
@@ -59,7 +59,7 @@ static int put_some(runner *r, cmb_txn *txn, unsigned count)
     return e;
 }
 
-/* So many small edits that the transaction gets a stream of its own, or as many as a journal fills with. */
+/* So many small edits that the transaction gets a stream of its own. */
 static int put_bulk(runner *r, cmb_txn *txn, unsigned count)
 {
     int e = 0;
@@ -97,13 +97,53 @@ static int step_commit(runner *r, const cmb_commit_info *info)
     return finish(txn, put_some(r, txn, 1 + below(r, 8)), info);
 }
 
-static int step_bulk(runner *r, const cmb_commit_info *info, unsigned count)
+static int step_bulk(runner *r, const cmb_commit_info *info)
 {
     cmb_txn *txn;
-    int e = cmb_txn_begin(r->store, r->s->options.journal ? "work" : "side", 0, &txn);
+    int e = cmb_txn_begin(r->store, "side", 0, &txn);
     if (e)
         return e;
-    return finish(txn, put_bulk(r, txn, count), info);
+    unsigned count = (4u << 20) / r->s->options.node_size + 40;
+    return finish(txn, put_bulk(r, txn, count < BULK_MAX ? count : 30), info);
+}
+
+/* Edits of the same keys, as large as are logged without being merged: some ten of these fill a segment that holds nothing else. */
+static int step_journal(runner *r)
+{
+    cmb_txn *txn;
+    char value[2048];
+    size_t size = r->s->options.node_size / 4 - 64 < sizeof value ? r->s->options.node_size / 4 - 64 : sizeof value;
+    int e = cmb_txn_begin(r->store, below(r, 2) ? "work" : "main", 0, &txn);
+    if (e)
+        return e;
+    r->generation++;
+    for (unsigned i = 0, n = JOURNAL_EDITS - below(r, 20); i < n && !e; i++) {
+        char key[16];
+        int k = snprintf(key, sizeof key, "j%03u", i);
+        memset(value, 'a' + (int)(i % 26), size);
+        snprintf(value, size, "g%llu.%u", (unsigned long long)r->generation, i);
+        e = cmb_txn_put(txn, (cmb_bytes){key, (size_t)k}, (cmb_bytes){value, size});
+    }
+    return finish(txn, e, NULL);
+}
+
+/* A value whose pieces do not fit one frame: a batch of several. */
+static int step_heavy(runner *r)
+{
+    cmb_txn *txn;
+    char *value = malloc(HEAVY);
+    if (!value)
+        return CMB_ENOMEM;
+    uint64_t noise = ++r->generation;
+    for (size_t i = 0; i < HEAVY; i += 8) {
+        uint64_t word = sim_random(&noise);
+        memcpy(value + i, &word, 8);
+    }
+    int e = cmb_txn_begin(r->store, "work", 0, &txn);
+    if (!e)
+        e = finish(txn, cmb_txn_put(txn, (cmb_bytes){"heavy", 5}, (cmb_bytes){value, HEAVY}), &permanent);
+    free(value);
+    return e;
 }
 
 static int step_many(runner *r)
@@ -235,14 +275,8 @@ static int step_seal(runner *r)
 
 typedef enum step_kind {
     PERMANENT, WORKING, ASYNC, ASYNC_WORKING, MANY, ABORT, LAND, BRANCH, TAG, MERGE, PULL, CHECKPOINT, REOPEN, SEAL, SYNC, WRITE_OUT, BULK,
-    BULK_WORKING, JOURNAL, NAME_INTO, NAME_FROM, KINDS
+    BULK_WORKING, JOURNAL, HEAVY_VALUE, NAME_INTO, NAME_FROM, KINDS
 } step_kind;
-
-static unsigned bulk_count(const runner *r)
-{
-    unsigned n = (4u << 20) / r->s->options.node_size + 40;
-    return n < BULK_MAX ? n : 30;
-}
 
 static int take_step(runner *r, step_kind kind)
 {
@@ -266,9 +300,10 @@ static int take_step(runner *r, step_kind kind)
     case SEAL: return step_seal(r);
     case SYNC: return cmb_store_sync(r->store);
     case WRITE_OUT: r->durable = false; return cmb_log_write_out(r->store->log);
-    case BULK: return step_bulk(r, &permanent, bulk_count(r));
-    case BULK_WORKING: return step_bulk(r, NULL, bulk_count(r));
-    default: return step_bulk(r, NULL, JOURNAL_EDITS + below(r, JOURNAL_EDITS));
+    case BULK: return step_bulk(r, &permanent);
+    case BULK_WORKING: return step_bulk(r, NULL);
+    case HEAVY_VALUE: return step_heavy(r);
+    default: return step_journal(r);
     }
 }
 
@@ -282,6 +317,8 @@ static step_kind choose(runner *r)
                                            [REOPEN] = 3, [SEAL] = 1, [SYNC] = 2, [WRITE_OUT] = 2, [JOURNAL] = 52};
     const uint8_t *weights = r->s->options.journal ? journal : usual;
     unsigned at = below(r, 100), kind = 0;
+    if (r->s->options.heavy && below(r, 16) == 0)
+        return HEAVY_VALUE;
     while (kind < KINDS && at >= weights[kind])
         at -= weights[kind++];
     return kind < KINDS ? (step_kind)kind : WORKING;

@@ -14,6 +14,7 @@ typedef struct script_options {
     uint32_t node_size;
     uint64_t size;     /* of the image, fixed; 0: it grows */
     bool cached;       /* the disk cannot read past its cache */
+    bool heavy;        /* now and then a value that takes several frames */
     bool journal;      /* working commits and checkpoints, little else: the log runs on and its segments are used again */
 } script_options;
 
@@ -24,7 +25,7 @@ typedef struct script {
     sim_trace trace;
     oracle_prints *steps; /* [0]: before the first */
     uint64_t count;
-    uint64_t done[32]; /* steps by kind */
+    uint64_t done[32]; /* steps that did something, by kind */
 } script;
 
 /* Runs it. NULL, or what went wrong. Free in any case. */

@@ -34,13 +34,15 @@ static uint64_t first_seed(void)
 static script_options options_of(uint64_t seed, unsigned steps)
 {
     static const uint32_t node_sizes[] = {256, 1024, 4096, 65536};
+    bool journal = seed % 5 == 3;
     return (script_options){
         .seed = seed,
         .steps = steps,
-        .node_size = node_sizes[seed % 4],
-        .size = seed / 4 % 3 == 2 ? 0 : 48u << 20,
+        .node_size = node_sizes[journal ? 2 + seed / 5 % 2 : seed % 4],
+        .size = seed / 4 % 3 == 2 ? 0 : journal ? 32u << 20 : 48u << 20,
         .cached = seed / 2 % 4 == 3,
-        .journal = seed % 5 == 3,
+        .heavy = seed % 6 == 5,
+        .journal = journal,
     };
 }
 

@@ -108,6 +108,13 @@ static int read_one(sim_disk *disk, const cmb_request *r, uint64_t offset, uint6
     return 0;
 }
 
+/* Where it goes instead; the beginning if that is no place. */
+static uint64_t astray(const sim_disk *disk, const cmb_request *r, int64_t distance)
+{
+    uint64_t to = r->offset + (uint64_t)distance;
+    return to < disk->size && r->length <= disk->size - to ? to : 0;
+}
+
 static int run_read(sim_disk *disk, const cmb_request *r)
 {
     sim_rule rule;
@@ -115,10 +122,8 @@ static int run_read(sim_disk *disk, const cmb_request *r)
     disk->counts.bytes_read += r->length;
     if (!sim_take_rule(disk, CMB_OP_READ, &rule))
         return read_one(disk, r, r->offset, r->length);
-    if (rule.kind == SIM_STRAY_READ) {
-        uint64_t from = r->offset + (uint64_t)rule.distance;
-        return read_one(disk, r, from + r->length <= disk->size ? from : 0, r->length);
-    }
+    if (rule.kind == SIM_STRAY_READ)
+        return read_one(disk, r, astray(disk, r, rule.distance), r->length);
     int e = read_one(disk, r, r->offset, rule.length < r->length ? rule.length : r->length);
     return e ? e : cmb_fail(CMB_EIO, "sim: a read ended early");
 }
@@ -132,8 +137,7 @@ static int run_write(sim_disk *disk, const cmb_request *r)
     disk->counts.bytes_written += r->length;
     if (sim_take_rule(disk, CMB_OP_WRITE, &rule)) {
         if (rule.kind == SIM_STRAY_WRITE) {
-            offset += (uint64_t)rule.distance;
-            offset = offset + length <= disk->size ? offset : 0;
+            offset = astray(disk, r, rule.distance);
         } else {
             length = rule.length < length ? rule.length : length;
             e = rule.kind == SIM_FULL_WRITE ? cmb_fail(CMB_ENOSPC, "sim: no space for the rest of a write")
