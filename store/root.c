@@ -92,6 +92,8 @@ static int decode_root(const cmb_store *store, uint64_t addr, const uint8_t *p, 
         return cmb_fail(size && p[0] != ROOT_VERSION ? CMB_EVERSION : CMB_ECORRUPT, "root record at %llu: version %u with %u tables",
                         (unsigned long long)addr, size ? p[0] : 0, size > 1 ? p[1] : 0);
     out->units = cmb_get64(p + 2);
+    if (out->units > UINT64_MAX / 2) /* numbers of units only rise, and do not come round */
+        return cmb_fail(CMB_ECORRUPT, "root record at %llu: %llu units", (unsigned long long)addr, (unsigned long long)out->units);
     p += ROOT_HEADER;
     int error = decode_tables(store, addr, &p, end, out);
     if (error)

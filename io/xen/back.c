@@ -361,6 +361,11 @@ void cmb_xen_back_kill(cmb_xen_back *b)
     join(b);
 }
 
+bool cmb_xen_back_is_dead(const cmb_xen_back *b)
+{
+    return atomic_load(&b->dead);
+}
+
 int cmb_xen_back_restart(cmb_xen_back *b, const cmb_xen_back_options *options)
 {
     cmb_xen_back_kill(b);

@@ -65,6 +65,8 @@ int cmb_xen_back_new(cmb_xen_hub *hub, uint16_t front_domid, uint32_t vdev, cmb_
                      const cmb_xen_back_options *options, cmb_xen_back **out_back);
 /* Dies without a word: requests in flight are not answered, its state stays, its mappings are gone. */
 void cmb_xen_back_kill(cmb_xen_back *back);
+/* Has it died, by kill or by a fault? */
+bool cmb_xen_back_is_dead(const cmb_xen_back *back);
 /* A new one in its place. It may offer other things than the last. `options` NULL: the same. */
 int cmb_xen_back_restart(cmb_xen_back *back, const cmb_xen_back_options *options);
 /* What a toolstack does for `xl block-detach`: asks the front end to let go. */

@@ -4,6 +4,7 @@
  *
  *   front.c          the device: opening, properties, queues, closing
  *   front_connect.c  the two ends' states: connecting, reconnecting, unplugging, resizing
+ *   front_nodes.c    what the back end says of itself
  *   front_ring.c     rings: requests go in, responses come out
  *   front_pages.c    memory that the back end may reach
  *   front_queue.c    submit and reap; who waits for events
@@ -176,6 +177,19 @@ void cmb_front_look(front *f);
 void cmb_front_disconnect(front *f);
 /* The back end is not to be trusted any more: recover ends it. Never waits; any thread under `lock`. */
 void cmb_front_break(front *f, const char *format, ...) CMB_PRINTF(2, 3);
+
+/* ---- front_nodes.c, under `lock` ---- */
+
+int cmb_front_path(const char *dir, const char *node, char out[CMB_XEN_PATH_MAX]);
+/* CMB_ENOTFOUND is for the caller to judge. */
+int cmb_front_node(front *f, const char *dir, const char *node, char out[CMB_XEN_PATH_MAX]);
+/* A number, or `absent` if there is none. More than `limit`: CMB_EIO. */
+int cmb_front_number(front *f, const char *dir, const char *node, uint64_t absent, uint64_t limit, uint64_t *out);
+/* What the back end offers of transport, and what of it is taken. */
+int cmb_front_read_offer(front *f);
+/* The disk's properties. */
+int cmb_front_read_properties(front *f);
+int cmb_front_read_size(front *f, uint64_t *out_size);
 
 /* ---- front_ring.c, under `lock` ---- */
 

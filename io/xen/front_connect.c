@@ -20,65 +20,6 @@
 #include <stdio.h>
 
 #define TX_TRIES  100u /* transactions that somebody else's changes spoil */
-#define SIZE_LIMIT ((uint64_t)1 << 62)
-
-static int path_make(const char *dir, const char *node, char out[CMB_XEN_PATH_MAX])
-{
-    int n = snprintf(out, CMB_XEN_PATH_MAX, "%s/%s", dir, node);
-    if (n < 0 || n >= (int)CMB_XEN_PATH_MAX)
-        return cmb_fail(CMB_ETOOBIG, "%s/%s: the path is too long", dir, node);
-    return 0;
-}
-
-/* CMB_ENOTFOUND is for the caller to judge. */
-static int node_read(front *f, const char *dir, const char *node, char out[CMB_XEN_PATH_MAX])
-{
-    char path[CMB_XEN_PATH_MAX];
-    int error = path_make(dir, node, path);
-    return error ? error : f->platform->ops->read(f->platform, CMB_XEN_NO_TX, path, out, CMB_XEN_PATH_MAX);
-}
-
-static int parse_number(const char *text, uint64_t *out)
-{
-    uint64_t v = 0;
-    const char *s = text;
-    for (; *s >= '0' && *s <= '9'; s++) {
-        if (v > (UINT64_MAX - 9) / 10)
-            return CMB_EINVAL;
-        v = v * 10 + (uint64_t)(*s - '0');
-    }
-    if (s == text || *s)
-        return CMB_EINVAL;
-    *out = v;
-    return 0;
-}
-
-/* A number of the back end's, or `absent` if it does not say. More than `limit`: an error. */
-static int number_read(front *f, const char *dir, const char *node, uint64_t absent, uint64_t limit, uint64_t *out)
-{
-    char text[CMB_XEN_PATH_MAX];
-    uint64_t v;
-    int error = node_read(f, dir, node, text);
-    if (error == CMB_ENOTFOUND) {
-        *out = absent;
-        return 0;
-    }
-    if (error)
-        return error;
-    if (parse_number(text, &v) || v > limit)
-        return cmb_fail(CMB_EIO, "%s: %s/%s is \"%.40s\"", f->dev.name, dir, node, text);
-    *out = v;
-    return 0;
-}
-
-static int flag_read(front *f, const char *node, bool *out)
-{
-    uint64_t v;
-    int error = number_read(f, f->back, node, 0, UINT32_MAX, &v);
-    if (!error)
-        *out = v != 0;
-    return error;
-}
 
 /* ---- states ---- */
 
@@ -89,7 +30,7 @@ static int flag_read(front *f, const char *node, bool *out)
 static unsigned state_read(front *f, const char *dir)
 {
     uint64_t v = XenbusStateUnknown;
-    if (number_read(f, dir, "state", XenbusStateUnknown, XenbusStateReconfigured, &v))
+    if (cmb_front_number(f, dir, "state", XenbusStateUnknown, XenbusStateReconfigured, &v))
         v = XenbusStateUnknown;
     return BIT(v);
 }
@@ -97,7 +38,7 @@ static unsigned state_read(front *f, const char *dir)
 static int state_write(front *f, enum xenbus_state state)
 {
     char path[CMB_XEN_PATH_MAX], text[16];
-    int error = path_make(f->home, "state", path);
+    int error = cmb_front_path(f->home, "state", path);
     snprintf(text, sizeof text, "%d", (int)state);
     return error ? error : f->platform->ops->write(f->platform, CMB_XEN_NO_TX, path, text);
 }
@@ -142,9 +83,9 @@ static unsigned bit_number(unsigned bit)
 static void back_forget(front *f)
 {
     char path[CMB_XEN_PATH_MAX];
-    if (f->back[0] && !path_make(f->back, "state", path))
+    if (f->back[0] && !cmb_front_path(f->back, "state", path))
         f->platform->ops->unwatch(f->platform, path);
-    if (f->back[0] && !path_make(f->back, "sectors", path))
+    if (f->back[0] && !cmb_front_path(f->back, "sectors", path))
         f->platform->ops->unwatch(f->platform, path);
     f->back[0] = 0;
 }
@@ -153,11 +94,11 @@ static int back_watch(front *f, const char *back)
 {
     char path[CMB_XEN_PATH_MAX];
     memcpy(f->back, back, sizeof f->back);
-    int error = path_make(back, "state", path);
+    int error = cmb_front_path(back, "state", path);
     if (!error)
         error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_STATE);
     if (!error)
-        error = path_make(back, "sectors", path);
+        error = cmb_front_path(back, "sectors", path);
     if (!error)
         error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_SECTORS);
     if (error)
@@ -170,11 +111,11 @@ static int back_find(front *f)
 {
     char path[CMB_XEN_PATH_MAX];
     uint64_t id;
-    int error = node_read(f, f->home, "backend", path);
+    int error = cmb_front_node(f, f->home, "backend", path);
     if (error == CMB_ENOTFOUND)
         return cmb_fail(CMB_ENOTFOUND, "%s: this domain has no virtual block device %u", f->dev.name, f->vdev);
     if (!error)
-        error = number_read(f, f->home, "backend-id", UINT64_MAX, UINT16_MAX, &id);
+        error = cmb_front_number(f, f->home, "backend-id", UINT64_MAX, UINT16_MAX, &id);
     if (error)
         return error;
     if (id == UINT64_MAX)
@@ -213,31 +154,6 @@ static int begin(front *f, uint64_t deadline)
     return error ? error : state_write(f, XenbusStateInitialising);
 }
 
-static unsigned least(uint64_t a, uint64_t b)
-{
-    return (unsigned)(a < b ? a : b);
-}
-
-/* What the back end offers of transport, and what of it is taken. */
-static int read_offer(front *f)
-{
-    const cmb_xen_options *o = &f->options;
-    uint64_t order, queues, segments;
-    int error = number_read(f, f->back, "max-ring-page-order", 0, UINT32_MAX, &order);
-    if (!error)
-        error = number_read(f, f->back, "multi-queue-max-queues", 1, UINT32_MAX, &queues);
-    if (!error)
-        error = number_read(f, f->back, "feature-max-indirect-segments", 0, UINT32_MAX, &segments);
-    if (error)
-        return error;
-    f->ring_order = least(order, o->ring_order);
-    f->ring_count = least(queues ? queues : 1, o->queues);
-    f->segments = least(segments, o->segments);
-    if (f->segments < BLKIF_MAX_SEGMENTS_PER_REQUEST)
-        f->segments = least(BLKIF_MAX_SEGMENTS_PER_REQUEST, o->segments);
-    return 0;
-}
-
 typedef struct writer {
     front *f;
     uint32_t tx;
@@ -249,7 +165,7 @@ static void put(writer *w, const char *dir, const char *node, const char *value)
     char path[CMB_XEN_PATH_MAX];
     cmb_xen_platform *p = w->f->platform;
     if (!w->error)
-        w->error = path_make(dir, node, path);
+        w->error = cmb_front_path(dir, node, path);
     if (!w->error)
         w->error = value ? p->ops->write(p, w->tx, path, value) : p->ops->remove(p, w->tx, path);
 }
@@ -349,88 +265,6 @@ static void rings_close(front *f)
     cmb_pool_free(f);
 }
 
-/* ---- what the back end says of the disk, once it is Connected ---- */
-
-static int read_size(front *f, uint64_t *out_size)
-{
-    uint64_t sectors;
-    int error = number_read(f, f->back, "sectors", UINT64_MAX, UINT64_MAX, &sectors);
-    if (error)
-        return error;
-    if (sectors > SIZE_LIMIT / CMB_XEN_SECTOR)
-        return cmb_fail(CMB_EIO, "%s: a device of %llu sectors, or of none", f->dev.name, (unsigned long long)sectors);
-    *out_size = sectors * CMB_XEN_SECTOR & ~(uint64_t)(f->block_size - 1);
-    return 0;
-}
-
-static int read_blocks(front *f)
-{
-    uint64_t logical, physical;
-    int error = number_read(f, f->back, "sector-size", CMB_XEN_SECTOR, UINT32_MAX, &logical);
-    if (!error)
-        error = number_read(f, f->back, "physical-sector-size", logical, UINT32_MAX, &physical);
-    if (error)
-        return error;
-    if (logical < CMB_XEN_SECTOR || logical & (logical - 1))
-        return cmb_fail(CMB_EIO, "%s: sectors of %llu bytes", f->dev.name, (unsigned long long)logical);
-    if (logical > CMB_BLOCK)
-        return cmb_fail(CMB_ENOTSUP, "%s: sectors of %llu bytes, more than %u", f->dev.name, (unsigned long long)logical,
-                        CMB_BLOCK);
-    f->block_size = (uint32_t)logical;
-    f->physical_size = (uint32_t)physical;
-    return read_size(f, &f->size);
-}
-
-static int read_discard(front *f)
-{
-    uint64_t granularity, alignment;
-    int error = flag_read(f, "feature-discard", &f->discard);
-    if (!error)
-        error = flag_read(f, "discard-secure", &f->secure);
-    if (!error)
-        error = number_read(f, f->back, "discard-granularity", f->block_size, UINT32_MAX, &granularity);
-    if (!error)
-        error = number_read(f, f->back, "discard-alignment", 0, UINT32_MAX, &alignment);
-    if (error)
-        return error;
-    /* Units that are not made of sectors would make requests that are not either. */
-    bool whole = granularity && granularity % f->block_size == 0 && alignment % f->block_size == 0;
-    f->granularity = whole ? (uint32_t)granularity : f->block_size;
-    f->alignment = whole ? (uint32_t)alignment : 0;
-    f->discard = f->discard && f->options.discard;
-    if (f->options.secure && !(f->discard && f->secure))
-        return cmb_fail(CMB_ENOTSUP, "%s: the back end has no secure discard", f->dev.name);
-    return 0;
-}
-
-static int read_properties(front *f)
-{
-    uint64_t info;
-    char mode[CMB_XEN_PATH_MAX];
-    bool persistent;
-    int error = read_blocks(f);
-    if (!error)
-        error = number_read(f, f->back, "info", 0, UINT32_MAX, &info);
-    if (!error)
-        error = flag_read(f, "feature-flush-cache", &f->flush);
-    if (!error)
-        error = flag_read(f, "feature-barrier", &f->barrier);
-    if (!error)
-        error = flag_read(f, "feature-persistent", &persistent);
-    if (!error)
-        f->persistent = f->persistent && persistent;
-    if (!error)
-        error = read_discard(f);
-    if (error)
-        return error;
-    f->info = (uint32_t)info;
-    f->read_only = info & VDISK_READONLY;
-    error = node_read(f, f->back, "mode", mode);
-    if (!error && mode[0] == 'r')
-        f->read_only = true;
-    return error == CMB_ENOTFOUND ? 0 : error;
-}
-
 /* ---- from Initialising to Connected ---- */
 
 static int state_trouble(front *f, const char *doing, unsigned state)
@@ -445,7 +279,7 @@ static int handshake(front *f, uint64_t deadline)
     unsigned state;
     if (state_await(f, early, deadline, &state))
         return state_trouble(f, "wait for us", state);
-    int error = read_offer(f);
+    int error = cmb_front_read_offer(f);
     if (error)
         return error;
     /* The back end says only later whether it keeps grants mapped; till then it is an offer. */
@@ -457,7 +291,7 @@ static int handshake(front *f, uint64_t deadline)
         return error;
     if (state_await(f, late, deadline, &state) || !(state & BIT(XenbusStateConnected)))
         return state_trouble(f, "connect", state);
-    error = read_properties(f);
+    error = cmb_front_read_properties(f);
     if (!error)
         error = state_write(f, XenbusStateConnected);
     if (error)
@@ -588,7 +422,7 @@ void cmb_front_disconnect(front *f)
 static void look_again(front *f, uint32_t fired)
 {
     uint64_t size = f->size;
-    if (fired & 1u << CMB_FRONT_WATCH_SECTORS && read_size(f, &size) == 0) {
+    if (fired & 1u << CMB_FRONT_WATCH_SECTORS && cmb_front_read_size(f, &size) == 0) {
         f->resized = size != f->size;
         f->generation += !f->resized;
         f->size = size;
@@ -607,7 +441,7 @@ static void look_after(front *f, unsigned state, bool moved)
         cmb_ring_collect(f, &f->rings[i]); /* what was answered before the end */
     if (f->state == FRONT_BROKEN)
         return;
-    (void)number_read(f, f->back, "online", 1, UINT32_MAX, &online);
+    (void)cmb_front_number(f, f->back, "online", 1, UINT32_MAX, &online);
     bool unplugged = f->state == FRONT_UNPLUGGED || (!moved && online == 0);
     if (unplugged && state & BIT(XenbusStateClosing))
         f->state = FRONT_UNPLUGGED; /* it answers until we are Closed */
@@ -624,7 +458,7 @@ void cmb_front_look(front *f)
     if (!fired || (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED))
         return;
     unsigned state = state_read(f, f->back);
-    bool moved = node_read(f, f->home, "backend", path) != 0 || strcmp(path, f->back) != 0;
+    bool moved = cmb_front_node(f, f->home, "backend", path) != 0 || strcmp(path, f->back) != 0;
     if (state & BIT(XenbusStateConnected) && !moved)
         look_again(f, fired);
     else

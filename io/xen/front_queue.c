@@ -61,9 +61,10 @@ void cmb_front_queue_close(cmb_queue *queue)
 
 /* ---- progress ---- */
 
+/* Is there something to do that no event will tell of? */
 static bool troubled(const front *f)
 {
-    return f->state != FRONT_CONNECTED && f->state != FRONT_DEAD;
+    return f->state == FRONT_LOST || f->state == FRONT_BROKEN || (f->state == FRONT_UNPLUGGED && f->in_rings == 0);
 }
 
 static void rings_run(front *f)
@@ -90,7 +91,7 @@ static void poll_once(front *f, bool sleep)
 {
     assert(!f->polling);
     f->polling = true;
-    if (sleep) {
+    if (sleep && !troubled(f)) { /* another thread may have seen the end while this one waited for its turn */
         cmb_mutex_unlock(&f->lock);
         f->platform->ops->wait(f->platform, UINT64_MAX);
         cmb_mutex_lock(&f->lock);
