@@ -121,6 +121,13 @@ typedef struct cmb_intents_note {
     uint8_t payload[];
 } cmb_intents_note;
 int cmb_intents_replay(cmb_store *store, uint64_t addr, const void *payload, uint32_t length);
+/* What an INTENTS record says, for salvage: which ref, which unit, and to fn (may be NULL) every edit. Non-zero from fn stops. */
+typedef struct cmb_intents_head {
+    uint64_t unit;
+    cmb_bytes ref; /* full name; in the payload */
+} cmb_intents_head;
+int cmb_intents_read(const cmb_store *store, uint64_t addr, const void *payload, uint32_t length, cmb_intents_head *out_head,
+                     int (*fn)(void *ctx, const cmb_edit *edit), void *ctx);
 /* A run that the ROOT record lists. */
 int cmb_intents_load_run(cmb_store *store, uint64_t addr, uint32_t length);
 /* After the tables are known: the notes become lists. Ends with the notes gone. */

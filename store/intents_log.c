@@ -190,6 +190,21 @@ static int decode(const cmb_store *store, uint64_t addr, const uint8_t *p, size_
     return 0;
 }
 
+int cmb_intents_read(const cmb_store *store, uint64_t addr, const void *payload, uint32_t length, cmb_intents_head *out_head,
+                     int (*fn)(void *ctx, const cmb_edit *edit), void *ctx)
+{
+    record r;
+    cmb_edit edit;
+    int error = decode(store, addr, payload, length, &r);
+    for (const uint8_t *p = error ? NULL : r.edits; p && fn && p < r.end && !error; p = after_edit(p)) {
+        decode_edit(p, &edit);
+        error = fn(ctx, &edit);
+    }
+    if (!error)
+        *out_head = (cmb_intents_head){r.unit, {r.ref, r.ref_size}};
+    return error;
+}
+
 /* ---- in memory ---- */
 
 void cmb_intent_show(cmb_store *store, cmb_intent *in, uint64_t unit)

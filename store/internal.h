@@ -113,6 +113,7 @@ void cmb_table_root(cmb_store *store, cmb_table_id table, cmb_noderef *out_root)
 /* ---- records (root.c) ---- */
 
 int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length);
+int cmb_root_read_tables(cmb_store *store, uint64_t addr, uint32_t length); /* the same without runs of intents: for salvage */
 struct cmb_intents_runs;
 /* Bytes of pending edits that a ROOT record carries before they are folded into the tables. */
 #define CMB_ROOT_CARRY ((size_t)64 << 10)

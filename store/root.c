@@ -111,20 +111,20 @@ static int decode_root(const cmb_store *store, uint64_t addr, const uint8_t *p, 
 static int replay_edits(cmb_store *store, uint64_t addr, const uint8_t *p, size_t size, bool older);
 
 /* Tables first: what was replayed is newer than what the record carries, and runs need to know their refs. */
-static int take_root(cmb_store *store, uint64_t addr, const root_parts *root)
+static int take_root(cmb_store *store, uint64_t addr, const root_parts *root, bool runs)
 {
     for (unsigned i = 0; i < CMB_TABLES; i++)
         store->tables[i].root = root->roots[i];
     store->unit_number += root->units; /* those after it were counted while they were replayed */
     int error = replay_edits(store, addr, root->edits, root->edits_size, true);
-    for (size_t i = 0; i < root->run_count && !error; i++) {
+    for (size_t i = 0; runs && i < root->run_count && !error; i++) {
         const uint8_t *run = root->runs + i * RUN_ENTRY;
         error = cmb_intents_load_run(store, cmb_get64(run), cmb_get32(run + 8));
     }
     return error;
 }
 
-int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length)
+static int read_root(cmb_store *store, uint64_t addr, uint32_t length, bool runs)
 {
     root_parts root;
     if (length < CMB_RECORD_HEADER || length > CMB_RECORD_MAX)
@@ -142,9 +142,19 @@ int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length)
     if (!error)
         error = decode_root(store, addr, record + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER, &root);
     if (!error)
-        error = take_root(store, addr, &root);
+        error = take_root(store, addr, &root, runs);
     cmb_release(&store->alloc, record, length);
     return error;
+}
+
+int cmb_root_read(cmb_store *store, uint64_t addr, uint32_t length)
+{
+    return read_root(store, addr, length, /* runs= */ true);
+}
+
+int cmb_root_read_tables(cmb_store *store, uint64_t addr, uint32_t length)
+{
+    return read_root(store, addr, length, /* runs= */ false);
 }
 
 /* ---- EDITS ---- */

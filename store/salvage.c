@@ -206,6 +206,7 @@ static int teardown(cmb_salvage *s)
     cmb_sv_list_free(&s->alloc, &s->nodes, sizeof(cmb_sv_node));
     cmb_sv_list_free(&s->alloc, &s->records, sizeof(cmb_sv_record));
     cmb_sv_list_free(&s->alloc, &s->epochs, sizeof(cmb_sv_record));
+    cmb_sv_intents_free(s);
     cmb_sv_list_free(&s->alloc, &s->commits_found, sizeof(cmb_commit_at));
     free_grafts(s);
     free_pieces(s);

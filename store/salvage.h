@@ -10,6 +10,7 @@
  *   salvage_copy.c    from one tree with holes to the next, as edits
  *   salvage_commit.c  commits, parents first
  *   salvage_ref.c     branches, tags, working states
+ *   salvage_intents.c edits that are in no tree yet
  *   salvage_write.c   transactions on the new image
  *   salvage_keys.c    which keys they lost
  *   salvage_found.c   entries that no tree names
@@ -115,7 +116,8 @@ typedef struct cmb_salvage {
     bool scanned;
     cmb_sv_list nodes;     /* of cmb_sv_node, by key once scanned */
     cmb_sv_list records;   /* of cmb_sv_record, by address */
-    cmb_sv_list epochs;    /* of cmb_sv_record: where epochs begin */
+    cmb_sv_list epochs;    /* of cmb_sv_record, by address: the first frame of every epoch that was seen */
+    cmb_sv_list intents;   /* INTENTS records by ref and unit (salvage_intents.c) */
     cmb_sv_list commits_found; /* of cmb_commit_at */
     cmb_sv_list grafts;    /* of cmb_sv_graft; the first grafts_done were tried, of which grafts_sorted are in order of address */
     size_t grafts_done, grafts_sorted;
@@ -228,6 +230,13 @@ typedef struct cmb_sv_owner {
     cmb_name commit; /* size 0: a ref's, which tells itself */
 } cmb_sv_owner;
 int cmb_sv_note_lost(void *ctx, const cmb_noderef *ref, int error, cmb_bytes lo, cmb_bytes hi, uint64_t found);
+/* Logged edits above a ref's root, by exact's lists or by records that were found (salvage_intents.c). */
+int cmb_sv_intents_collect(cmb_salvage *s);
+void cmb_sv_intents_free(cmb_salvage *s);
+bool cmb_sv_intents_any(cmb_salvage *s, const char *name, const cmb_state *state);
+int cmb_sv_intents_apply(cmb_salvage *s, const char *name, const cmb_state *state, const cmb_sv_sink *sink);
+/* Was this record in a batch that a crash cut off, and later ones lie around it? */
+bool cmb_sv_is_stale(const cmb_salvage *s, const cmb_sv_record *r);
 int cmb_sv_refs(cmb_salvage *s);               /* salvage_ref.c: before the intake is published */
 int cmb_sv_working(cmb_salvage *s);            /* and after it */
 /* Every ref that is known and has a state that can be unpacked, by full name. */

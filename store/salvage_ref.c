@@ -181,7 +181,7 @@ int cmb_sv_refs(cmb_salvage *s)
 
 /* ---- working states ---- */
 
-static int write_working(cmb_salvage *s, const char *branch, const cmb_state *state)
+static int write_working(cmb_salvage *s, const char *name, const char *branch, const cmb_state *state)
 {
     cmb_sv_writer w;
     cmb_sv_owner owner = {s, {.size = 0}};
@@ -189,6 +189,8 @@ static int write_working(cmb_salvage *s, const char *branch, const cmb_state *st
     if (error)
         return error;
     error = cmb_sv_changes(s, &state->commit_root, &state->root, cmb_sv_note_lost, &owner, &w.sink);
+    if (!error)
+        error = cmb_sv_intents_apply(s, name, state, &w.sink);
     return cmb_sv_writer_end(&w, error, NULL);
 }
 
@@ -198,12 +200,15 @@ static int salvage_working(cmb_salvage *s, const char *name, const cmb_state *st
     if (is_tag(name) || strncmp(name, CMB_HEADS, sizeof CMB_HEADS - 1) != 0 || cmb_ref_name_check(branch))
         return 0;
     int error = state->commit.id.size || strcmp(branch, "main") == 0 ? 0 : cmb_branch_create(s->out, branch, NULL);
-    return !error && state->working ? write_working(s, branch, state) : error;
+    if (error || (!state->working && !cmb_sv_intents_any(s, name, state)))
+        return error;
+    return write_working(s, name, branch, state);
 }
 
 int cmb_sv_working(cmb_salvage *s)
 {
-    return each_ref(s, /* tells= */ false, salvage_working);
+    int error = cmb_sv_intents_collect(s);
+    return error ? error : each_ref(s, /* tells= */ false, salvage_working);
 }
 
 int cmb_sv_refs_each(cmb_salvage *s, int (*fn)(cmb_salvage *s, const char *name, const cmb_state *state))

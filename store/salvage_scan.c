@@ -49,11 +49,25 @@ static int note_commit(cmb_salvage *s, const cmb_rescue_record *r)
     return 0;
 }
 
+/* The first frame that was seen of an epoch; `kind` 1: it says that the epoch begins there. */
+static int note_epoch(cmb_salvage *s, const cmb_rescue_record *r)
+{
+    const cmb_sv_record *e = s->epochs.items;
+    for (size_t i = s->epochs.n; i-- > 0;) {
+        if (e[i].epoch == r->epoch)
+            return 0;
+    }
+    int error = note_record(s, &s->epochs, r);
+    if (!error)
+        ((cmb_sv_record *)s->epochs.items)[s->epochs.n - 1].kind = r->whole && r->flags & CMB_FRAME_EPOCH;
+    return error;
+}
+
 static int on_record(void *ctx, const cmb_rescue_record *r)
 {
     cmb_salvage *s = ctx;
     if (!r->record)
-        return r->whole && r->flags & CMB_FRAME_EPOCH ? note_record(s, &s->epochs, r) : 0;
+        return r->epoch && !(r->flags & CMB_FRAME_STREAM) ? note_epoch(s, r) : 0;
     switch (r->kind) {
     case CMB_RECORD_LEAF:
     case CMB_RECORD_NODE:

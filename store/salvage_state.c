@@ -131,7 +131,7 @@ static int absorb_store(cmb_salvage *s, cmb_store *store, bool complete)
 /* ---- states from records ---- */
 
 /* Records of a batch that a crash cut off lie within addresses of a later epoch. */
-static bool is_stale(const cmb_salvage *s, const cmb_sv_record *r)
+bool cmb_sv_is_stale(const cmb_salvage *s, const cmb_sv_record *r)
 {
     const cmb_sv_record *e = s->epochs.items;
     size_t low = 0, high = s->epochs.n;
@@ -142,7 +142,13 @@ static bool is_stale(const cmb_salvage *s, const cmb_sv_record *r)
         else
             high = mid;
     }
-    return r->epoch && low > 0 && e[low - 1].epoch != r->epoch;
+    if (!r->epoch)
+        return false;
+    while (low-- > 0 && e[low].epoch != r->epoch) {
+        if (e[low].kind)
+            return true;
+    }
+    return false;
 }
 
 static int reset_tables(cmb_store *store)
@@ -180,9 +186,9 @@ static int load_state(cmb_salvage *s, size_t at, uint64_t before)
     bool none = at == s->records.n;
     int error = reset_tables(s->in);
     if (!error && !none)
-        error = cmb_root_read(s->in, r[at].addr, r[at].length);
+        error = cmb_root_read_tables(s->in, r[at].addr, r[at].length);
     for (size_t i = none ? 0 : at + 1; i < s->records.n && r[i].addr < before && !error; i++) {
-        if (r[i].kind != CMB_RECORD_ROOT && !is_stale(s, &r[i]))
+        if (r[i].kind == CMB_RECORD_EDITS && !cmb_sv_is_stale(s, &r[i]))
             error = replay(s, &r[i]);
     }
     return error;
@@ -199,7 +205,7 @@ static int ask_records(cmb_salvage *s, uint64_t before)
     const cmb_sv_record *r = s->records.items;
     unsigned states = 0;
     for (size_t i = s->records.n; i-- > 0 && has_holes(s) && states < STATES_MAX;) {
-        if (r[i].kind != CMB_RECORD_ROOT || r[i].addr >= before || is_stale(s, &r[i]))
+        if (r[i].kind != CMB_RECORD_ROOT || r[i].addr >= before || cmb_sv_is_stale(s, &r[i]))
             continue;
         int error = load_state(s, i, before);
         if (cmb_sv_is_damage(error))

@@ -1,207 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-#include "damage.h"
-
-#include <cambium/salvage.h>
-#include <cambium/tag.h>
-
-#include "log/format.h"
-#include "log/rescue.h"
-
-/* ---- salvaging, and what was told ---- */
-
-typedef struct told {
-    cmb_loss_kind kind;
-    char where[300], text[512];
-    uint8_t *after, *last;
-    size_t after_size, last_size;
-    uint64_t addr;
-} told;
-
-typedef struct losses {
-    told *items;
-    size_t n, capacity, stop_after;
-} losses;
-
-static uint8_t *keep(cmb_bytes b)
-{
-    uint8_t *p = malloc(b.size + 1);
-    assert_non_null(p);
-    if (b.size)
-        memcpy(p, b.data, b.size);
-    return p;
-}
-
-static int on_loss(void *ctx, const cmb_loss *loss)
-{
-    losses *l = ctx;
-    if (l->n == l->capacity) {
-        l->capacity = l->capacity ? 2 * l->capacity : 64;
-        l->items = realloc(l->items, l->capacity * sizeof *l->items);
-        assert_non_null(l->items);
-    }
-    told *t = &l->items[l->n++];
-    memset(t, 0, sizeof *t);
-    t->kind = loss->kind;
-    t->addr = loss->addr;
-    snprintf(t->where, sizeof t->where, "%s", loss->where);
-    snprintf(t->text, sizeof t->text, "%s", loss->text);
-    assert_null(strchr(t->text, '\n'));
-    t->after = keep(loss->after);
-    t->after_size = loss->after.size;
-    t->last = keep(loss->last);
-    t->last_size = loss->last.size;
-    return l->n == l->stop_after;
-}
-
-static void losses_free(losses *l)
-{
-    for (size_t i = 0; i < l->n; i++) {
-        free(l->items[i].after);
-        free(l->items[i].last);
-    }
-    free(l->items);
-    memset(l, 0, sizeof *l);
-}
-
-static size_t count_kind(const losses *l, cmb_loss_kind kind)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < l->n; i++)
-        n += l->items[i].kind == kind;
-    return n;
-}
-
-static void print_losses(const losses *l)
-{
-    for (size_t i = 0; i < l->n; i++)
-        print_message("%s|%s|%.*s|%.*s|%s\n", cmb_loss_code(l->items[i].kind), l->items[i].where, (int)l->items[i].after_size,
-                      (const char *)l->items[i].after, (int)l->items[i].last_size, (const char *)l->items[i].last, l->items[i].text);
-}
-
-typedef struct rescue {
-    bed to;
-    losses losses;
-    cmb_salvage_result result;
-} rescue;
-
-static uint8_t *snapshot_device(cmb_device *dev, uint64_t *out_size)
-{
-    cmb_caps caps;
-    cmb_queue *q;
-    cmb_device_caps(dev, &caps);
-    uint8_t *bytes = aligned_alloc(4096, (size_t)caps.size);
-    assert_non_null(bytes);
-    must(cmb_queue_open(dev, 1, &q));
-    must(cmb_io_read(q, 0, bytes, caps.size, 0));
-    cmb_queue_close(q);
-    *out_size = caps.size;
-    return bytes;
-}
-
-static int try_salvage(cmb_device *from, const cmb_salvage_options *extra, rescue *r)
-{
-    memset(r, 0, sizeof *r);
-    cmb_salvage_options o = extra ? *extra : (cmb_salvage_options){.force = false};
-    r->to.env = (bed_env){.now = 1800000000000000, .random = 7};
-    r->to.options.env = (cmb_env){.ctx = &r->to.env, .now = bed_now, .random = bed_random};
-    o.env = r->to.options.env;
-    o.on_loss = on_loss;
-    o.ctx = &r->losses;
-    must(cmb_device_mem(0, NULL, &r->to.dev));
-    return cmb_salvage_device(from, r->to.dev, &o, &r->result);
-}
-
-static void rescue_close(rescue *r)
-{
-    if (r->to.store)
-        must(cmb_store_close(r->to.store));
-    cmb_device_close(r->to.dev);
-    losses_free(&r->losses);
-}
-
-/* The new image is whole, whatever the old one was, and the old one is as it was. */
-static void salvage(bed *b, const cmb_salvage_options *extra, rescue *r)
-{
-    uint64_t size, after_size;
-    uint8_t *before = snapshot_device(b->dev, &size);
-    must(try_salvage(b->dev, extra, r));
-    uint8_t *after = snapshot_device(b->dev, &after_size);
-    assert_int_equal(size, after_size);
-    assert_int_equal(memcmp(before, after, (size_t)size), 0);
-    free(before);
-    free(after);
-    must(cmb_store_open_device(r->to.dev, &r->to.options, &r->to.store));
-    cmb_fsck_options check = {.level = CMB_FSCK_FULL};
-    cmb_fsck_result result;
-    must(cmb_fsck(r->to.store, &check, &result));
-    assert_int_equal(result.findings, 0);
-}
-
-/* ---- comparing ---- */
-
-typedef struct ref_line {
-    char name[CMB_REF_NAME_MAX + 1];
-    bool tag, working;
-    cmb_name commit, base, root, object;
-} ref_line;
-
-typedef struct ref_lines {
-    ref_line items[64];
-    size_t n;
-} ref_lines;
-
-static int add_ref(void *ctx, const cmb_ref *ref)
-{
-    ref_lines *l = ctx;
-    assert_true(l->n < CMB_COUNTOF(l->items));
-    ref_line *line = &l->items[l->n++];
-    memset(line, 0, sizeof *line);
-    snprintf(line->name, sizeof line->name, "%s", ref->name);
-    line->tag = ref->tag;
-    line->working = ref->at.working;
-    line->commit = ref->at.commit;
-    line->base = ref->at.base;
-    line->root = ref->at.root;
-    line->object = ref->object;
-    return 0;
-}
-
-static void list_refs(cmb_store *store, ref_lines *out)
-{
-    out->n = 0;
-    must(cmb_branch_list(store, add_ref, out));
-    must(cmb_tag_list(store, add_ref, out));
-}
-
-static void same_refs(cmb_store *a, cmb_store *b)
-{
-    static ref_lines x, y;
-    list_refs(a, &x);
-    list_refs(b, &y);
-    assert_int_equal(x.n, y.n);
-    for (size_t i = 0; i < x.n; i++) {
-        assert_string_equal(x.items[i].name, y.items[i].name);
-        assert_int_equal(x.items[i].tag, y.items[i].tag);
-        assert_int_equal(x.items[i].working, y.items[i].working);
-        assert_true(same_name(&x.items[i].commit, &y.items[i].commit));
-        assert_true(same_name(&x.items[i].base, &y.items[i].base));
-        assert_true(same_name(&x.items[i].root, &y.items[i].root));
-        assert_true(same_name(&x.items[i].object, &y.items[i].object));
-    }
-}
-
-static int find_in_other(void *ctx, const cmb_commit_at *at)
-{
-    cmb_commit_at other;
-    must(cmb_commit_find(ctx, &at->id, &other));
-    return 0;
-}
-
-static void same_commits(cmb_store *a, cmb_store *b)
-{
-    must(cmb_commits_each(a, find_in_other, b));
-    must(cmb_commits_each(b, find_in_other, a));
-}
+#include "salvage_bed.h"
 
 /* An image with everything that an image can have. */
 static void make_rich(bed *b)
@@ -239,10 +37,335 @@ static void a_whole_image_comes_out_with_the_same_refs_and_commits(void **state)
     bed_close(&b);
 }
 
+/* ---- damage of one kind ---- */
+
+static void zero_superblocks(bed *b)
+{
+    static _Alignas(4096) uint8_t block[CMB_BLOCK];
+    cmb_queue *q;
+    must(cmb_queue_open(b->dev, 1, &q));
+    for (unsigned i = 0; i < CMB_SUPER_SLOTS; i++)
+        must(cmb_io_write(q, (uint64_t)i * CMB_SUPER_SPACING, block, CMB_BLOCK));
+    cmb_queue_close(q);
+}
+
+static void without_superblocks_everything_is_found_by_frames(void **state)
+{
+    static const cmb_init_options kinds[] = {
+        {.node_size = 1024},
+        {.node_size = 512, .segment_size = 2u << 20},
+        {.node_size = 2048, .segment_size = 8u << 20, .hash = CMB_HASH_SHA256},
+    };
+    (void)state;
+    for (size_t k = 0; k < CMB_COUNTOF(kinds); k++) {
+        bed b = {.dev = NULL};
+        rescue r;
+        char room[16];
+        cmb_txn *txn;
+        cmb_store *refused;
+        if (kinds[k].hash && cmb_hash_check(kinds[k].hash))
+            continue;
+        bed_open_with(&b, 0, &kinds[k]);
+        must(cmb_txn_begin(b.store, "main", 0, &txn));
+        for (unsigned i = 0; i < 2000; i++)
+            must(cmb_txn_put(txn, number_key(room, i), str("a value")));
+        must(cmb_txn_commit(txn, &(cmb_commit_info){.message = "first"}, NULL));
+        must(cmb_tag_create(b.store, "v1", "main"));
+        put(b.store, "main", "one", "more", "second");
+        put(b.store, "main", "and", "a working state", NULL);
+        bed_reopen(&b);
+        zero_superblocks(&b);
+        cmb_store_options o = b.options;
+        o.read_only = true;
+        must_be(cmb_store_open_device(b.dev, &o, &refused), CMB_ENOTIMAGE);
+        salvage(&b, NULL, &r);
+        assert_int_equal(count_kind(&r.losses, CMB_LOSS_SUPERBLOCKS), 1);
+        assert_int_equal(count_kind(&r.losses, CMB_LOSS_STATE), 1);
+        assert_int_equal(r.losses.n, 2);
+        same_refs(b.store, r.to.store); /* it was open all the time */
+        same_commits(b.store, r.to.store);
+        rescue_close(&r);
+        bed_close(&b);
+    }
+}
+
+static void what_is_no_image_is_refused(void **state)
+{
+    bed b = {.dev = NULL};
+    rescue r;
+    (void)state;
+    must(cmb_device_mem(16u << 20, NULL, &b.dev));
+    must_be(try_salvage(b.dev, NULL, &r), CMB_ENOTIMAGE);
+    rescue_close(&r);
+    cmb_device_close(b.dev);
+}
+
+static void a_target_that_holds_an_image_is_overwritten_by_force_only(void **state)
+{
+    bed b, other;
+    cmb_salvage_result result = {.commits = 99};
+    (void)state;
+    make_history(&b);
+    bed_open(&other);
+    must(cmb_store_close(other.store));
+    must_be(cmb_salvage_device(b.dev, other.dev, NULL, &result), CMB_EEXIST);
+    assert_int_equal(result.commits, 99);
+    must(cmb_salvage_device(b.dev, other.dev, &(cmb_salvage_options){.force = true}, &result));
+    assert_int_equal(result.commits, HISTORY + 1);
+    cmb_device_close(other.dev);
+    bed_close(&b);
+}
+
+/* The middle leaf below the first node of level 1. */
+static cmb_noderef some_leaf(bed *b, const char *rev)
+{
+    cmb_noderef above = first_node(b, rev, 1), leaf;
+    cmb_pin pin = {0};
+    cmb_node node;
+    must(cmb_nodes_get(b->store->nodes, &above, &pin));
+    cmb_node_open(b->store->tree.hash, pin.record, &node);
+    cmb_node_child(&node, node.count / 2, &leaf);
+    cmb_pin_destroy(b->store->nodes, &pin);
+    return leaf;
+}
+
+static void a_damaged_leaf_costs_its_keys_and_names_every_branch_that_had_them(void **state)
+{
+    bed b;
+    rescue r;
+    cmb_commit *commit;
+    char hex[2 * CMB_NAME_MAX + 1];
+    (void)state;
+    make_history(&b);
+    cmb_noderef leaf = some_leaf(&b, "v1");
+    cmb_rev before = rev_of(b.store, "v1");
+    damage_record(&b, leaf.addr, leaf.length, 60);
+    salvage(&b, NULL, &r);
+    unsigned main_told = 0, feature_told = 0, tag_told = 0;
+    for (size_t i = 0; i < r.losses.n; i++) {
+        const told *t = &r.losses.items[i];
+        if (t->kind != CMB_LOSS_KEYS)
+            continue;
+        assert_int_equal(t->addr, leaf.addr);
+        main_told += strcmp(t->where, "heads/main") == 0;
+        feature_told += strcmp(t->where, "heads/feature") == 0;
+        tag_told += strcmp(t->where, "tags/v1") == 0;
+    }
+    assert_int_equal(main_told, 1);
+    assert_int_equal(feature_told, 1);
+    assert_int_equal(tag_told, 1);
+    assert_int_equal(r.result.damaged, 1);
+    assert_int_equal(r.result.commits_changed, HISTORY + 1); /* all of them have the leaf */
+    cmb_rev after = rev_of(r.to.store, "v1");
+    assert_int_equal(after.entries, before.entries - leaf.count);
+    hex_of(&before.commit, hex);
+    must(cmb_commit_read(r.to.store, "v1", &commit));
+    assert_string_equal(commit->author, "ada");
+    assert_int_equal(commit->header_count, 1);
+    assert_string_equal(commit->headers[0].name, "salvage.was");
+    assert_string_equal((const char *)commit->headers[0].value.data, hex);
+    cmb_commit_free(commit);
+    must(cmb_commit_read(r.to.store, "main~1", &commit));
+    assert_int_equal(commit->generation, HISTORY);
+    cmb_commit_free(commit);
+    rescue_close(&r);
+    bed_close(&b);
+}
+
+static void children_of_a_damaged_node_are_found_by_the_names_in_its_remains(void **state)
+{
+    bed b;
+    rescue r;
+    (void)state;
+    make_history(&b);
+    cmb_noderef node = first_node(&b, "v1", 1);
+    damage_record(&b, node.addr, node.length, 45); /* in its first key */
+    cmb_noderef root = first_node(&b, "feature", first_node(&b, "feature", 1).level + 1);
+    damage_record(&b, root.addr, root.length, 45);
+    salvage(&b, NULL, &r);
+    print_losses(&r.losses);
+    assert_int_equal(r.losses.n, 0);
+    assert_true(r.result.replaced > 2);
+    same_refs(b.store, r.to.store);
+    same_commits(b.store, r.to.store);
+    rescue_close(&r);
+    bed_close(&b);
+}
+
+/* Zeros all bytes of a record. */
+static void wipe_record(bed *b, uint64_t addr, uint32_t length)
+{
+    uint64_t offset;
+    cmb_queue *q;
+    assert_true(cmb_log_locate(b->store->log, addr, length, &offset));
+    uint64_t from = offset & ~(uint64_t)(CMB_BLOCK - 1), to = cmb_align_up(offset + length, CMB_BLOCK);
+    uint8_t *bytes = aligned_alloc(4096, (size_t)(to - from));
+    assert_non_null(bytes);
+    must(cmb_queue_open(b->dev, 1, &q));
+    must(cmb_io_read(q, from, bytes, to - from, 0));
+    memset(bytes + (offset - from), 0, length);
+    must(cmb_io_write(q, from, bytes, to - from));
+    cmb_queue_close(q);
+    free(bytes);
+}
+
+static void leaves_that_nothing_leads_to_go_to_lost_and_found(void **state)
+{
+    bed b;
+    rescue r;
+    cmb_rev found;
+    (void)state;
+    make_history(&b);
+    cmb_rev before = rev_of(b.store, "v1");
+    for (unsigned level = first_node(&b, "v1", 1).level; level < 3; level++) { /* every inner node of v1's first path */
+        cmb_resolved at;
+        must(cmb_rev_resolve(b.store, "v1", &at));
+        if (level > at.state.root.level)
+            break;
+        cmb_noderef node = first_node(&b, "v1", level);
+        wipe_record(&b, node.addr, node.length);
+    }
+    salvage(&b, NULL, &r);
+    assert_true(count_kind(&r.losses, CMB_LOSS_KEYS) > 0);
+    assert_int_equal(count_kind(&r.losses, CMB_LOSS_FOUND), 1);
+    assert_true(cmb_rev_parse(r.to.store, "lost+found/unverified", &found) == 0 || cmb_rev_parse(r.to.store, "lost+found/entries", &found) == 0);
+    assert_true(found.entries > 0);
+    assert_true(found.entries <= before.entries);
+    assert_int_equal(found.entries, r.result.found);
+    expect(r.to.store, "main", "last", "value");
+    rescue_close(&r);
+    bed_close(&b);
+}
+
+static void a_damaged_value_costs_its_key_alone(void **state)
+{
+    bed b;
+    rescue r;
+    cmb_resolved rev;
+    cmb_pin pin = {0};
+    cmb_found found;
+    (void)state;
+    make_history(&b);
+    must(cmb_rev_resolve(b.store, "feature", &rev));
+    must(cmb_tree_get(&b.store->tree, &rev.state.root, (const uint8_t *)"large", 5, &pin, &found));
+    cmb_pin_destroy(b.store->nodes, &pin);
+    damage_record(&b, found.valref.addr, found.valref.length, 30);
+    salvage(&b, NULL, &r);
+    assert_int_equal(count_kind(&r.losses, CMB_LOSS_VALUE), 1);
+    assert_int_equal(count_kind(&r.losses, CMB_LOSS_COMMIT_CHANGED), 1);
+    assert_int_equal(r.losses.n, 2);
+    expect(r.to.store, "feature", "large", NULL);
+    cmb_rev was = rev_of(b.store, "v1"), is = rev_of(r.to.store, "v1");
+    assert_true(same_name(&was.commit, &is.commit));
+    assert_int_equal(rev_of(r.to.store, "feature").entries, rev_of(b.store, "feature").entries - 1);
+    rescue_close(&r);
+    bed_close(&b);
+}
+
+static void a_lost_commit_keeps_its_content_and_its_children_their_ids(void **state)
+{
+    bed b;
+    rescue r;
+    cmb_resolved rev;
+    cmb_commit *commit;
+    (void)state;
+    make_history(&b);
+    must(cmb_rev_resolve(b.store, "v1", &rev));
+    damage_record(&b, rev.state.commit.addr, rev.state.commit.length, 40);
+    salvage(&b, NULL, &r);
+    assert_int_equal(count_kind(&r.losses, CMB_LOSS_COMMIT), 1);
+    cmb_rev was = rev_of(b.store, "main"), is = rev_of(r.to.store, "main");
+    assert_true(same_name(&was.base, &is.base)); /* the parent that is lost is known by its id */
+    assert_true(same_name(&was.root, &is.root));
+    must(cmb_commit_read(r.to.store, "v1", &commit));
+    assert_true(same_name(&commit->root, &rev.state.root.name));
+    assert_int_equal(commit->parent_count, 0);
+    cmb_commit_free(commit);
+    rescue_close(&r);
+    bed_close(&b);
+}
+
+static void without_the_newest_root_record_the_one_before_and_the_edits_since_give_the_state(void **state)
+{
+    bed b;
+    rescue r;
+    static ref_lines before;
+    uint64_t addr;
+    uint32_t length;
+    (void)state;
+    make_history(&b);
+    list_refs(b.store, &before);
+    cmb_log_root(b.store->log, &addr, &length);
+    wipe_record(&b, addr, length);
+    salvage(&b, NULL, &r);
+    assert_int_equal(count_kind(&r.losses, CMB_LOSS_STATE), 1);
+    assert_int_equal(r.losses.n, 1);
+    same_as(&before, r.to.store);
+    rescue_close(&r);
+    bed_close(&b);
+}
+
+/* Working commits that were logged, as a power cut leaves them: by the lists of an image that opens, and by records alone. */
+static void edits_that_are_in_no_tree_yet_come_back(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 2; round++) {
+        bed b, cut = {.dev = NULL};
+        rescue r;
+        char room[16];
+        bed_open(&b);
+        put(b.store, "main", "first", "of a commit", "first");
+        must(cmb_branch_create(b.store, "other", "main"));
+        for (unsigned i = 0; i < 40; i++) {
+            (void)number_key(room, i % 15);
+            put(b.store, i % 3 ? "main" : "other", room, i % 2 ? "odd" : "even", NULL);
+        }
+        cut.dev = copy_device(b.dev);
+        if (round)
+            zero_superblocks(&cut);
+        salvage(&cut, NULL, &r);
+        assert_int_equal(r.losses.n, round ? 2 : 0);
+        same_refs(b.store, r.to.store); /* which settles the original's */
+        rescue_close(&r);
+        cmb_device_close(cut.dev);
+        bed_close(&b);
+    }
+}
+
+static void a_callback_that_wants_no_more_stops_it(void **state)
+{
+    bed b;
+    cmb_salvage_result result = {.losses = 99};
+    losses l = {.stop_after = 1};
+    cmb_device *to;
+    (void)state;
+    make_history(&b);
+    cmb_noderef leaf = some_leaf(&b, "v1");
+    damage_record(&b, leaf.addr, leaf.length, 60);
+    must(cmb_device_mem(0, NULL, &to));
+    must_be(cmb_salvage_device(b.dev, to, &(cmb_salvage_options){.on_loss = on_loss, .ctx = &l}, &result), CMB_ESTOPPED);
+    assert_int_equal(l.n, 1);
+    assert_int_equal(result.losses, 99);
+    losses_free(&l);
+    cmb_device_close(to);
+    bed_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_image_comes_out_with_the_same_refs_and_commits),
+        cmocka_unit_test(without_superblocks_everything_is_found_by_frames),
+        cmocka_unit_test(what_is_no_image_is_refused),
+        cmocka_unit_test(a_target_that_holds_an_image_is_overwritten_by_force_only),
+        cmocka_unit_test(a_damaged_leaf_costs_its_keys_and_names_every_branch_that_had_them),
+        cmocka_unit_test(children_of_a_damaged_node_are_found_by_the_names_in_its_remains),
+        cmocka_unit_test(leaves_that_nothing_leads_to_go_to_lost_and_found),
+        cmocka_unit_test(a_damaged_value_costs_its_key_alone),
+        cmocka_unit_test(a_lost_commit_keeps_its_content_and_its_children_their_ids),
+        cmocka_unit_test(without_the_newest_root_record_the_one_before_and_the_edits_since_give_the_state),
+        cmocka_unit_test(edits_that_are_in_no_tree_yet_come_back),
+        cmocka_unit_test(a_callback_that_wants_no_more_stops_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
