@@ -21,6 +21,8 @@ def gaps(file):
     """Runs of code lines that were never run: (how many, first, last)."""
     first = last = n = 0
     for line in sorted(file["lines"], key=lambda l: l["line_number"]):
+        if line.get("gcovr/noncode"):
+            continue
         if line["count"]:
             if n:
                 yield n, first, last
