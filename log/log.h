@@ -317,6 +317,8 @@ void cmb_scanner_close(cmb_scanner *scanner); /* NULL allowed */
  * *out_next: where to go on; the next segment's start when this one is done. CMB_ENOTFOUND: it is not mapped. */
 int cmb_scanner_run(cmb_scanner *scanner, uint64_t from, uint64_t bytes, int (*fn)(void *ctx, const cmb_scan_event *event), void *ctx,
                     uint64_t *out_next);
+/* Frames of the head from this address on are what the next open reads: they were written since the last checkpoint. */
+uint64_t cmb_log_tail_start(cmb_log *log);
 /* A log opened for reading: has the writer gone on so far that what this log maps may be used anew? Reads the superblocks. */
 bool cmb_log_is_stale(cmb_log *log);
 

@@ -259,6 +259,14 @@ int cmb_log_scan(cmb_log *log, uint64_t segment, int (*fn)(void *ctx, const cmb_
     return e;
 }
 
+uint64_t cmb_log_tail_start(cmb_log *log)
+{
+    cmb_mutex_lock(&log->lock);
+    uint64_t start = (log->super.pos.segment << log->shift) + log->super.pos.offset;
+    cmb_mutex_unlock(&log->lock);
+    return start;
+}
+
 bool cmb_log_is_stale(cmb_log *log)
 {
     cmb_queue *queue;

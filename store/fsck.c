@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "log/format.h"
+#include "store/intents.h"
 #include "store/report.h"
 
 typedef struct fsck {
@@ -157,11 +158,29 @@ static int check_ref(void *ctx, const char *name, const cmb_state *state)
 
 static int check_refs(fsck *f)
 {
-    int error = cmb_refs_each(f->store, "", check_ref, f);
+    int error = cmb_refs_each_written(f->store, "", check_ref, f);
     /* Above QUICK the mark tells of it. */
     return is_damage(error) && f->options->level > CMB_FSCK_QUICK
                ? 0
                : judge(f, error, CMB_FINDING_REFS_UNREADABLE, 0, CMB_OWNER_OTHER, "branches and tags from there on");
+}
+
+/* ---- edits that are not in a tree yet ---- */
+
+/* They were read when the image was opened; here it is whether they still can be. */
+static int check_run(void *ctx, const char *ref, uint64_t addr, uint32_t length)
+{
+    fsck *f = ctx;
+    uint8_t *record = cmb_alloc(&f->store->alloc, length);
+    int error = record ? cmb_log_read(f->store->log, NULL, addr, length, record) : CMB_ENOMEM;
+    if (!error)
+        error = cmb_record_check(record, length, addr);
+    if (!error && (cmb_record_length(record) != length || cmb_record_kind_of(record) != CMB_RECORD_INTENTS))
+        error = cmb_fail(CMB_ECORRUPT, "intents record at %llu: another record is there", (unsigned long long)addr);
+    cmb_release(&f->store->alloc, record, length);
+    if (error && error != CMB_ENOMEM && !cmb_runs_have(f->store, addr)) /* merged and recycled meanwhile */
+        return 0;
+    return judge(f, error, CMB_FINDING_INTENTS_DAMAGED, addr, CMB_OWNER_REF, ref);
 }
 
 /* ---- trees ---- */
@@ -241,8 +260,10 @@ static bool reaches(const fsck *f, uint64_t addr)
 
 static int tell_lost(fsck *f, const cmb_lost *lost)
 {
-    bool used = reaches(f, lost->addr);
-    const char *who = used ? "records that are in use: findings about nodes, values or commits name them" : "nothing that is in use";
+    bool tail = lost->addr >= cmb_log_tail_start(f->store->log), used = tail || reaches(f, lost->addr);
+    const char *who = tail   ? "what was written since the last checkpoint: a later open may be refused"
+                      : used ? "records that are in use: findings about nodes, values or commits name them"
+                             : "nothing that is in use";
     cmb_finding_number number = lost->record ? CMB_FINDING_RECORD_DAMAGED
                                 : used       ? CMB_FINDING_FRAME_DAMAGED
                                              : CMB_FINDING_FRAME_DAMAGED_UNUSED;
@@ -299,7 +320,7 @@ static int check_shapes(fsck *f)
     int error = cmb_addrset_create(&f->store->alloc, cmb_log_params(f->store->log)->segment_shift, &f->shapes);
     if (error)
         return error;
-    error = cmb_refs_each(f->store, "", check_shape, f);
+    error = cmb_refs_each_written(f->store, "", check_shape, f);
     cmb_addrset_destroy(f->shapes);
     return error;
 }
@@ -314,6 +335,8 @@ static int run(fsck *f)
         error = check_tables(f);
     if (!error)
         error = check_refs(f);
+    if (!error)
+        error = cmb_runs_each(f->store, check_run, f);
     if (error || f->options->level == CMB_FSCK_QUICK)
         return error;
     if (full)

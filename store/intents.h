@@ -113,6 +113,10 @@ void cmb_runs_release(cmb_store *store, cmb_intents_runs *runs);
 /* The checkpoint is durable: they take the place of the store's. store->lock held; *runs is what is to be released. */
 void cmb_runs_adopt(cmb_store *store, cmb_intents_runs *runs);
 
+/* Every run that the newest checkpoint lists: the full name of its ref, and its record. Non-zero from fn stops. (intents_each.c) */
+int cmb_runs_each(cmb_store *store, int (*fn)(void *ctx, const char *ref, uint64_t addr, uint32_t length), void *ctx);
+bool cmb_runs_have(cmb_store *store, uint64_t addr); /* Is it still one of them? */
+
 /* An INTENTS record that was replayed, kept until the tables are known. */
 typedef struct cmb_intents_note {
     struct cmb_intents_note *next;

@@ -174,6 +174,8 @@ void cmb_ref_unlock(cmb_store *store, cmb_refobj *ref);
 /* All refs whose full name begins with prefix, in order; non-zero from fn stops and is returned. */
 typedef int (*cmb_ref_each_fn)(void *ctx, const char *name, const cmb_state *state);
 int cmb_refs_each(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx);
+/* The same as the table has them, without the intents that lie above: nothing is merged, and every root is one that is written. */
+int cmb_refs_each_written(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx);
 
 /* ---- the reflog (reflog.c): its table's keys are a ref's full name, a zero byte and the unit's number, big-endian ---- */
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "store/hurt.h"
+#include "store/intents.h"
 #include "store/tag.h"
 
 #define LABEL_MAX (CMB_REF_NAME_MAX + 40u)
@@ -220,6 +221,15 @@ static int mark_tables(walk *w)
     return error;
 }
 
+/* Edits above the roots of branches. */
+static int mark_run(void *ctx, const char *ref, uint64_t addr, uint32_t length)
+{
+    walk *w = ctx;
+    bool added;
+    (void)ref;
+    return add(w, addr, length, &w->mark->intents, &added);
+}
+
 /*
  * Walks over history rely on generations: one more than the highest of the parents', as far as they are here. For fsck only: a
  * parent is read once more for it. One that cannot be read is told of in its turn.
@@ -333,9 +343,11 @@ static int mark_indexed(void *ctx, const cmb_commit_at *at)
 static int mark_roots(walk *w)
 {
     int error = mark_tables(w);
+    if (!error)
+        error = cmb_runs_each(w->store, mark_run, w);
     if (error)
         return error;
-    error = cmb_refs_each(w->store, "", mark_ref, w);
+    error = cmb_refs_each_written(w->store, "", mark_ref, w);
     if (error == CMB_ECORRUPT || error == CMB_EIO) {
         own(w, CMB_OWNER_OTHER, "branches and tags from there on");
         error = tell(w, CMB_FINDING_REFS_UNREADABLE, error, 0);

@@ -55,7 +55,7 @@ typedef struct cmb_mark_options {
 typedef struct cmb_mark {
     cmb_addrset *seen;
     cmb_tally leaves, nodes, values, commits, tables; /* values: out-of-line ones, with all their records */
-    cmb_tally tag_objects;
+    cmb_tally tag_objects, intents; /* intents: the runs that the newest checkpoint lists */
     uint64_t branches, tags;
     uint64_t entries; /* in the distinct leaves of contents */
     unsigned height;  /* levels of the highest content */

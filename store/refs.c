@@ -282,7 +282,7 @@ static int settle_one(cmb_store *store, const char *name, size_t size, cmb_state
     return wanted ? state_to_read(store, name, size, inout_state) : 0;
 }
 
-static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, cmb_ref_each_fn fn, void *ctx)
+static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, bool settled, cmb_ref_each_fn fn, void *ctx)
 {
     char name[CMB_REF_FULL_SIZE];
     int error = cmb_view_cursor_seek_ge(cursor, prefix.data, prefix.size);
@@ -301,7 +301,7 @@ static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, cmb
             error = cmb_fail(CMB_ECORRUPT, "ref table: %s has a value that is too long", name);
         if (!error)
             error = cmb_state_unpack(store, name, found.value.data, found.value.size, &state);
-        if (!error)
+        if (!error && settled)
             error = settle_one(store, name, key.size, &state);
         if (!error)
             error = fn(ctx, name, &state);
@@ -311,13 +311,23 @@ static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, cmb
     return error == CMB_ENOTFOUND ? 0 : error;
 }
 
-int cmb_refs_each(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx)
+static int refs_each(cmb_store *store, const char *prefix, bool settled, cmb_ref_each_fn fn, void *ctx)
 {
     cmb_table_view view;
     int error = cmb_table_view_open(store, CMB_TABLE_REFS, &view);
     if (error)
         return error;
-    error = each(store, view.cursor, (cmb_bytes){prefix, strlen(prefix)}, fn, ctx);
+    error = each(store, view.cursor, (cmb_bytes){prefix, strlen(prefix)}, settled, fn, ctx);
     cmb_table_view_close(store, &view);
     return error;
+}
+
+int cmb_refs_each(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx)
+{
+    return refs_each(store, prefix, true, fn, ctx);
+}
+
+int cmb_refs_each_written(cmb_store *store, const char *prefix, cmb_ref_each_fn fn, void *ctx)
+{
+    return refs_each(store, prefix, false, fn, ctx);
 }

@@ -57,7 +57,7 @@ static void fill_from_mark(cmb_stat *stat, const cmb_mark *m)
     stat->node_bytes = m->nodes.bytes;
     stat->value_bytes = m->values.bytes;
     stat->commit_bytes = m->commits.bytes;
-    stat->ref_bytes = m->tables.bytes + m->tag_objects.bytes;
+    stat->ref_bytes = m->tables.bytes + m->tag_objects.bytes + m->intents.bytes;
     stat->leaves = m->leaves.count;
     stat->nodes = m->nodes.count;
     stat->values = m->values.count;

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: ISC */
+/* scrub.h: everything is verified in turn, no faster than was asked for; what is damaged is told once a pass. */
+#include "damage.h"
+
+#include <cambium/scrub.h>
+
+#define MANY 10000u /* steps that no pass of these images needs */
+
+typedef struct told {
+    char lines[4096];
+    size_t used;
+    unsigned count;
+    bool stop;
+} told;
+
+static int on_finding(void *ctx, const cmb_finding *f)
+{
+    told *t = ctx;
+    t->used += (size_t)snprintf(t->lines + t->used, sizeof t->lines - t->used, "%s|%llu\n", f->code, (unsigned long long)f->addr);
+    t->count++;
+    return t->stop;
+}
+
+/* Steps until the pass ends; how many they were. */
+static unsigned pass(cmb_scrub *scrub)
+{
+    cmb_scrub_status status;
+    uint64_t wait;
+    unsigned steps = 0;
+    cmb_scrub_get_status(scrub, &status);
+    uint64_t passes = status.position.passes;
+    while (status.position.passes == passes) {
+        must(cmb_scrub_step(scrub, &wait));
+        cmb_scrub_get_status(scrub, &status);
+        assert_true(++steps < MANY);
+    }
+    return steps;
+}
+
+static void a_whole_image_passes_again_and_again(void **state)
+{
+    bed b;
+    told t = {0};
+    cmb_scrub *scrub;
+    cmb_scrub_status first, second;
+    (void)state;
+    make_history(&b);
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){.on_finding = on_finding, .ctx = &t}, &scrub));
+    assert_true(pass(scrub) > 3);
+    cmb_scrub_get_status(scrub, &first);
+    assert_true(first.bytes > LARGE);
+    pass(scrub);
+    cmb_scrub_get_status(scrub, &second);
+    assert_int_equal(second.bytes, 2 * first.bytes);
+    assert_int_equal(second.position.passes, 2);
+    assert_int_equal(second.findings, 0);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
+static void damage_is_told_once_in_every_pass_and_the_rest_goes_on(void **state)
+{
+    bed b;
+    told t = {0};
+    cmb_scrub *scrub;
+    cmb_resolved rev;
+    (void)state;
+    make_history(&b);
+    must(cmb_rev_resolve(b.store, "v1", &rev));
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){.on_finding = on_finding, .ctx = &t}, &scrub));
+    pass(scrub);
+    assert_int_equal(t.count, 0);
+    damage_record(&b, rev.state.commit.addr, rev.state.commit.length, 40);
+    pass(scrub);
+    assert_int_equal(t.count, 1);
+    assert_true(strncmp(t.lines, "frame-damaged|", 14) == 0);
+    pass(scrub);
+    assert_int_equal(t.count, 2);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
+static void a_scrub_that_was_stopped_goes_on_behind_the_finding(void **state)
+{
+    bed b;
+    told t = {.stop = true};
+    cmb_scrub *scrub;
+    cmb_resolved rev;
+    cmb_scrub_status status = {0};
+    unsigned stopped = 0;
+    (void)state;
+    make_history(&b);
+    must(cmb_rev_resolve(b.store, "v1", &rev));
+    damage_record(&b, rev.state.commit.addr, rev.state.commit.length, 40);
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){.on_finding = on_finding, .ctx = &t}, &scrub));
+    for (unsigned steps = 0; status.position.passes == 0; steps++) {
+        uint64_t wait;
+        int error = cmb_scrub_step(scrub, &wait);
+        stopped += error == CMB_ESTOPPED;
+        assert_true(error == 0 || error == CMB_ESTOPPED);
+        cmb_scrub_get_status(scrub, &status);
+        assert_true(steps < MANY);
+    }
+    assert_int_equal(stopped, 1);
+    assert_int_equal(t.count, 1);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
+static void the_rate_is_kept_by_the_stores_clock(void **state)
+{
+    enum { RATE = 1000000 };
+    bed b;
+    cmb_scrub *scrub;
+    cmb_scrub_status status = {0};
+    uint64_t waited = 0;
+    (void)state;
+    make_history(&b);
+    int64_t before = b.env.now;
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){.bytes_per_second = RATE}, &scrub));
+    while (status.position.passes == 0) {
+        uint64_t wait;
+        must(cmb_scrub_step(scrub, &wait));
+        waited += wait;
+        b.env.now += (int64_t)wait;
+        cmb_scrub_get_status(scrub, &status);
+    }
+    double seconds = (double)(b.env.now - before) / 1e6, due = (double)status.bytes / RATE;
+    assert_true(waited > 0);
+    assert_true(seconds > due * 0.95 - 1.5 && seconds < due * 1.1 + 20);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
+static void a_pass_goes_on_where_an_earlier_scrub_was(void **state)
+{
+    bed b;
+    cmb_scrub *scrub;
+    cmb_scrub_status whole, half, rest;
+    uint64_t wait;
+    (void)state;
+    make_history(&b);
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){0}, &scrub));
+    unsigned steps = pass(scrub);
+    cmb_scrub_get_status(scrub, &whole);
+    for (unsigned i = 0; i < steps - 2; i++)
+        must(cmb_scrub_step(scrub, &wait));
+    cmb_scrub_get_status(scrub, &half);
+    cmb_scrub_close(scrub);
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){.start = half.position}, &scrub));
+    pass(scrub);
+    cmb_scrub_get_status(scrub, &rest);
+    assert_int_equal(rest.position.passes, half.position.passes + 1);
+    assert_true(rest.bytes <= whole.bytes);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
+static void it_works_beside_commits(void **state)
+{
+    bed b;
+    told t = {0};
+    cmb_scrub *scrub;
+    uint64_t wait;
+    (void)state;
+    make_history(&b);
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){.on_finding = on_finding, .ctx = &t}, &scrub));
+    for (unsigned i = 0; i < 60; i++) {
+        char room[16];
+        must(cmb_scrub_step(scrub, &wait));
+        put(b.store, "main", number_key(room, i).data, "beside", i % 3 ? NULL : "a commit");
+        if (i % 7 == 0)
+            must(cmb_store_checkpoint(b.store));
+    }
+    assert_int_equal(t.count, 0);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_whole_image_passes_again_and_again),
+        cmocka_unit_test(damage_is_told_once_in_every_pass_and_the_rest_goes_on),
+        cmocka_unit_test(a_scrub_that_was_stopped_goes_on_behind_the_finding),
+        cmocka_unit_test(the_rate_is_kept_by_the_stores_clock),
+        cmocka_unit_test(a_pass_goes_on_where_an_earlier_scrub_was),
+        cmocka_unit_test(it_works_beside_commits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
