@@ -2,6 +2,8 @@
 /* edit.c: transactions for the steps of scenarios. */
 #include "tests/kloop/kloop.h"
 
+#include "store/internal.h"
+
 /* Ends the transaction whatever the error is. */
 static int land(cmb_txn *txn, int error, const char *message)
 {
@@ -46,4 +48,14 @@ int kloop_put(cmb_store *store, const char *branch, const char *key, const char 
     else if ((error = cmb_txn_del(txn, str(key))) == CMB_ENOTFOUND)
         error = 0;
     return land(txn, error, message);
+}
+
+int kloop_checkpoint(cmb_store *store)
+{
+    return cmb_store_checkpoint(store);
+}
+
+int kloop_seal(cmb_store *store)
+{
+    return cmb_log_seal(store->log);
 }

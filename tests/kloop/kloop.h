@@ -94,6 +94,10 @@ int kloop_edit_do(cmb_store *store, const kloop_edit *edit);
 /* The same for one key; value NULL: deletes it if it is there. */
 int kloop_put(cmb_store *store, const char *branch, const char *key, const char *value, const char *message);
 
+/* What the store does now and then by itself. */
+int kloop_checkpoint(cmb_store *store);
+int kloop_seal(cmb_store *store); /* so that the last batch is known to be durable, as after a close */
+
 /* A digest of all keys and values at a revision, read through a cursor. */
 int kloop_digest(cmb_store *store, const char *rev, uint64_t *out_digest);
 

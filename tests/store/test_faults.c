@@ -2,7 +2,6 @@
 /* Devices that fill up or fail at any operation, and memory that runs out at any allocation: while something is written. */
 #include "bed.h"
 
-#include "store/internal.h"
 #include "tests/kloop/kloop.h"
 
 /* ---- a full device ---- */
@@ -300,7 +299,7 @@ static void loads_survive_any_failure(void **state)
 
 static int take_checkpoint(kloop *k)
 {
-    return cmb_store_checkpoint(k->store[0]);
+    return kloop_checkpoint(k->store[0]);
 }
 
 static int read_all(kloop *k)
@@ -346,6 +345,45 @@ static void recovery_survives_any_failure(void **state)
         .prepare = prepare_a_long_tail,
         .crashed = true,
         .steps = {{"reading", read_all}, {"a permanent commit", commit_permanent}, {"one key", commit_one_key}},
+    };
+    kloop_run(&scenario);
+}
+
+/* ---- edits that wait to be merged ---- */
+
+/* Edits in runs that a checkpoint wrote, and younger ones in records of their own, of both branches. */
+static void prepare_intents(kloop *k)
+{
+    prepare_two_branches(k);
+    for (unsigned i = 0; i < 14; i++) {
+        if (i == 4 || i == 9)
+            must(kloop_checkpoint(k->store[0]));
+        must(kloop_edit_do(k->store[0], &(kloop_edit){.branch = i % 2 ? "main" : "side", .value = "waits", .first = i, .stride = 9, .n = 6}));
+    }
+}
+
+static int merge_edits(kloop *k)
+{
+    cmb_rev rev;
+    return cmb_rev_parse(k->store[0], "main", &rev);
+}
+
+static void edits_that_wait_survive_any_failure(void **state)
+{
+    static const kloop_scenario scenario = {
+        .name = "intents",
+        .stores = 1,
+        .init = {.node_size = 512},
+        .options = {.pool_size = 1 << 20},
+        .prepare = prepare_intents,
+        .crashed = true,
+        .steps = {{"reading", read_all},
+                  {"a working commit", commit_working},
+                  {"a checkpoint", take_checkpoint},
+                  {"one key", commit_one_key},
+                  {"a name for the content", merge_edits},
+                  {"deletions", commit_deletions},
+                  {"two branches at once", commit_both_branches}},
     };
     kloop_run(&scenario);
 }
@@ -446,6 +484,7 @@ int main(void)
         cmocka_unit_test(loads_survive_any_failure),
         cmocka_unit_test(checkpoints_survive_any_failure),
         cmocka_unit_test(recovery_survives_any_failure),
+        cmocka_unit_test(edits_that_wait_survive_any_failure),
         cmocka_unit_test(refs_survive_any_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
