@@ -258,7 +258,7 @@ void cli_help_all(FILE *out)
           "  cambium log data.cmb\n",
           out);
     print_statuses(out, cli_statuses);
-    fputs("\ncambium fsck has exit statuses of its own: see cambium fsck --help.\n", out);
+    fputs("\ncambium fsck and cambium salvage have exit statuses of their own: see their --help.\n", out);
 }
 
 /* ---- messages ---- */

@@ -4,5 +4,5 @@
 const cli_command *const cli_commands[] = {
     &cmd_init, &cmd_put, &cmd_get,  &cmd_del,       &cmd_scan, &cmd_load,    &cmd_dump, &cmd_branch,
     &cmd_diff, &cmd_ls, &cmd_merge, &cmd_revert, &cmd_cherry_pick, &cmd_pull, &cmd_bundle,
-    &cmd_merge_base, &cmd_reflog, &cmd_last_modified, &cmd_tag,  &cmd_log, &cmd_show, &cmd_rev_parse, &cmd_stat, &cmd_inspect, &cmd_fsck, &cmd_import_git, &cmd_export_git, NULL,
+    &cmd_merge_base, &cmd_reflog, &cmd_last_modified, &cmd_tag,  &cmd_log, &cmd_show, &cmd_rev_parse, &cmd_stat, &cmd_inspect, &cmd_fsck, &cmd_salvage, &cmd_import_git, &cmd_export_git, NULL,
 };
