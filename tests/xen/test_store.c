@@ -5,6 +5,8 @@
  */
 #include "bed.h"
 
+#include <unistd.h>
+
 #include <cambium/cambium.h>
 
 #include "tests/crash/enumerate.h"
@@ -12,7 +14,7 @@
 #include "tests/sim/trace.h"
 
 #define IMAGE   ((uint64_t)48 << 20)
-#define SEGMENT (1u << 20)
+#define SEGMENT (2u << 20)
 #define STEPS   24u
 
 static cmb_store_options store_options(oracle_env *env)
@@ -170,7 +172,7 @@ static void restart(void *arg)
     next.fault_count = 0;
     uint64_t until = cmb_os_monotonic() + 30u * 1000000000u;
     while (!cmb_xen_back_is_dead(b->back) && cmb_os_monotonic() < until)
-        ;
+        usleep(500);
     assert_ok(cmb_xen_back_restart(b->back, &next));
 }
 
