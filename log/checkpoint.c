@@ -356,6 +356,7 @@ int cmb_log_checkpoint(cmb_appender *app, uint64_t root_addr, uint32_t root_leng
         return e;
     }
     cmb_mutex_lock(&log->lock);
+    cmb_unit_note(app); /* before journal segments are chosen to be dropped: the unit may have begun in one that is behind the head by now */
     e = snapshot_ready(log, &snap, rewrite);
     if (!e) {
         cmb_head_publish(app, &snap.seq);
