@@ -204,7 +204,7 @@ static void image_create(image *im, size_t large, bool open)
     im->env = (bed_env){.now = 1700000000000000, .random = 42};
     im->options = (cmb_store_options){.alloc = im->memory.alloc,
                                       .env = {.ctx = &im->env, .now = bed_now, .random = bed_random},
-                                      .pool_size = large > 100000 ? 4 << 20 : 256 << 10};
+                                      .pool_size = large > 100000 ? 4 << 20 : 128 << 10};
     im->dev = overlay_create(0);
     must(cmb_store_init_device(&im->dev->dev, &(cmb_init_options){.node_size = 512, .segment_size = 2 << 20}, &im->options));
     write_image(im, large);
