@@ -195,6 +195,36 @@ static void a_segment_with_a_lasting_record_stays(void **state)
     }
 }
 
+static void a_checkpoint_keeps_what_its_own_unit_wrote_into_segments_behind_the_head(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(128u << 20);
+    cmb_log *log;
+    cmb_appender *app;
+    uint64_t first = 0, addr = 0, seq = 0;
+    uint8_t root[16] = {0};
+    th_format(dev, 128u << 20, SHIFT, &r);
+    for (unsigned round = 0; round < 2; round++) { /* the first unit of an epoch, and one that is not */
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        if (round)
+            th_ok(checkpoint(log, 1, 0));
+        th_ok(cmb_log_begin(log, &app, NULL));
+        th_ok(th_append(app, 3000, &first));
+        for (unsigned i = 0; i < 50; i++)
+            th_ok(th_append(app, 100000, &addr));
+        th_ok(cmb_append_record(app, CMB_RECORD_ROOT, root, sizeof root, &addr));
+        assert_true(first >> SHIFT < addr >> SHIFT);
+        th_ok(cmb_log_checkpoint(app, addr, sizeof root + CMB_RECORD_HEADER, NULL, 0, &seq));
+        th_check(log, first, 3000);
+        th_ok(cmb_log_close(log));
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        th_check(log, first, 3000);
+        th_ok(cmb_log_close(log));
+    }
+    cmb_device_close(dev);
+}
+
 /* Goes over several segments and checkpoints. */
 static void go_round(cmb_log *log, uint64_t *value)
 {
@@ -722,6 +752,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(edits_alone_never_fill_a_device_however_often_it_is_closed),
         cmocka_unit_test(a_segment_with_a_lasting_record_stays),
+        cmocka_unit_test(a_checkpoint_keeps_what_its_own_unit_wrote_into_segments_behind_the_head),
         cmocka_unit_test(what_a_recovery_finds_of_a_segment_decides_whether_it_stays),
         cmocka_unit_test(the_segment_that_holds_the_root_record_stays_though_the_position_is_above),
         cmocka_unit_test(where_the_last_segment_of_a_table_page_ends_is_saved),
