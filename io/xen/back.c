@@ -28,7 +28,7 @@ static cmb_xen_platform *platform(const cmb_xen_back *b)
 
 static int put(cmb_xen_back *b, const char *dir, const char *node, const char *value)
 {
-    char path[CMB_XEN_PATH_MAX];
+    char path[CMB_XEN_PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/%s", dir, node);
     return value ? platform(b)->ops->write(platform(b), CMB_XEN_NO_TX, path, value)
                  : platform(b)->ops->remove(platform(b), CMB_XEN_NO_TX, path);
@@ -52,7 +52,7 @@ static int put_state(cmb_xen_back *b, enum xenbus_state state)
 /* A number of the front end's, or `absent`. */
 static uint64_t get(cmb_xen_back *b, const char *dir, const char *node, uint64_t absent)
 {
-    char path[CMB_XEN_PATH_MAX], text[CMB_XEN_PATH_MAX];
+    char path[CMB_XEN_PATH_MAX + 32], text[CMB_XEN_PATH_MAX];
     unsigned long long v;
     snprintf(path, sizeof path, "%s/%s", dir, node);
     if (platform(b)->ops->read(platform(b), CMB_XEN_NO_TX, path, text, sizeof text) || sscanf(text, "%llu", &v) != 1)
