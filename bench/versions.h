@@ -20,5 +20,6 @@ size_t merge_list(const bench *b, workload *out);
 /* Empty unless the configuration names a stream or a repository. */
 size_t history_list(const bench *b, workload *out);
 size_t bytes_list(const bench *b, workload *out);
+size_t fsck_list(const bench *b, workload *out);
 
 #endif

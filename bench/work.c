@@ -262,7 +262,8 @@ size_t work_list(const bench *b, workload *out)
     all += diff_list(b, out + all);
     all += merge_list(b, out + all);
     all += history_list(b, out + all);
-    return all + bytes_list(b, out + all);
+    all += bytes_list(b, out + all);
+    return all + fsck_list(b, out + all);
 }
 
 static void choose_sizes(bench *b)
