@@ -434,7 +434,6 @@ static void abandon_part(front *f, front_ring *r, front_shadow *s, int error)
     int held = shadow_release(f, r, s);
     f->in_rings--;
     slot->parts--;
-    slot->restart = true;
     if (held || error)
         slot->error = CMB_EIO;
     if (slot->parts || slot->waiting)

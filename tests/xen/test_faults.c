@@ -328,6 +328,36 @@ static void a_flush_after_a_restart_does_not_cover_what_was_answered_before(void
     bed_close(&b);
 }
 
+/* As the driver of a Linux back end does when it is loaded again while nothing is in flight. */
+static void a_back_end_that_goes_on_with_the_rings_of_the_one_before_is_another_connection(void **state)
+{
+    bed b;
+    char text[16] = "";
+    cmb_xen_end *toolstack;
+    bed_init(&b, BED_SIZE);
+    bed_open(&b);
+    uint8_t *m = memory(BED_SIZE);
+    io_test_fill(m, BED_SIZE, 4);
+    assert_ok(cmb_io_write(b.queue, 0, m, BED_SIZE));
+    uint64_t before = caps_of(&b).generation;
+    unsigned served = (unsigned)cmb_xen_back_served(b.back, BLKIF_OP_FLUSH_DISKCACHE);
+    assert_ok(cmb_xen_end_open(b.hub, 0, &toolstack));
+    cmb_xen_platform *p = cmb_xen_end_platform(toolstack);
+    assert_ok(p->ops->watch(p, "backend/vbd/1/51712/state", 0));
+    assert_ok(cmb_xen_back_restart(b.back, NULL));
+    while (strcmp(text, "4") != 0) {
+        p->ops->wait(p, UINT64_MAX);
+        (void)p->ops->watch_fired(p);
+        assert_ok(p->ops->read(p, CMB_XEN_NO_TX, "backend/vbd/1/51712/state", text, sizeof text));
+    }
+    p->ops->close(p);
+    assert_int_not_equal(caps_of(&b).generation, before);
+    assert_ok(cmb_io_flush(b.queue));
+    assert_int_equal(cmb_xen_back_served(b.back, BLKIF_OP_FLUSH_DISKCACHE), served + 1);
+    assert_holds(b.queue, 0, m, BED_SIZE);
+    bed_close(&b);
+}
+
 static void a_back_end_that_does_not_come_back_is_an_error_after_a_while(void **state)
 {
     bed b;
@@ -478,6 +508,7 @@ int main(void)
         cmocka_unit_test(memory_that_is_not_given_back_is_an_error_and_the_end),
         cmocka_unit_test(what_a_dead_back_end_left_undone_is_done_by_the_next),
         cmocka_unit_test(a_flush_after_a_restart_does_not_cover_what_was_answered_before),
+        cmocka_unit_test(a_back_end_that_goes_on_with_the_rings_of_the_one_before_is_another_connection),
         cmocka_unit_test(a_back_end_that_does_not_come_back_is_an_error_after_a_while),
         cmocka_unit_test(a_device_that_is_unplugged_finishes_what_it_took),
         cmocka_unit_test(a_new_size_is_seen_while_connected),
