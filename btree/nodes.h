@@ -13,8 +13,8 @@
  * no room. Everything, tables included, fits the budget. Nodes are immutable: nothing is ever
  * written back.
  *
- * In both, a node that the log has queued but not written yet is copied into the pin and verified at
- * every visit: what is queued may still be taken back, so nothing remembers it.
+ * In both, a node that the log has queued but not written yet, or that lives in a scratch, is copied into the pin and
+ * verified at every visit: it may still be taken back, so nothing remembers it.
  *
  * Both are thread-safe. A pin belongs to one handle.
  */

@@ -257,7 +257,7 @@ static inline uint64_t cmb_segment_of(unsigned shift, uint64_t addr) { return ad
 int cmb_log_queue_take(cmb_log *log, cmb_queue **out_queue);
 void cmb_log_queue_give(cmb_log *log, cmb_queue *queue);
 
-/* Addresses in use: every record lies in [first, end). */
+/* Addresses in use: every record lies in [first, end), scratches' apart; not every segment in between is mapped. */
 void cmb_log_extent(const cmb_log *log, uint64_t *out_first, uint64_t *out_end);
 
 /* ---- record headers ---- */

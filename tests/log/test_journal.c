@@ -488,6 +488,41 @@ static void segments_that_are_used_anew_are_not_prepared(void **state)
     cmb_device_close(dev);
 }
 
+static void journals_are_moved_as_other_segments_are_once_no_recovery_walks_them(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(64u << 20);
+    static th_edits edits;
+    cmb_log *log;
+    uint64_t value = 0, seq, addr, pin;
+    th_format(dev, 64u << 20, SHIFT, &r);
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_ok(checkpoint(log, 0, 0));
+    pinned_record(log, value, &addr, &seq);
+    cmb_extent extent = {addr, 8 + CMB_RECORD_HEADER};
+    batches(log, 5, 700000, &value);
+    th_ok(checkpoint(log, value, addr));
+    assert_int_equal(cmb_log_relocate(log, addr >> SHIFT, addr >> SHIFT, &extent, 1), CMB_EBUSY);
+    batches(log, 5, 700000, &value);
+    th_ok(checkpoint(log, value, addr));
+    th_ok(cmb_log_relocate(log, addr >> SHIFT, addr >> SHIFT, &extent, 1));
+    for (unsigned i = 0; i < 4; i++) { /* it is no journal any more: no checkpoint drops it */
+        check_pinned(log, addr, 0);
+        kinds k = kinds_of(log);
+        assert_int_equal(k.n[CMB_SEG_COMPACTED], 1);
+        batches(log, 5, 700000, &value);
+        th_ok(checkpoint(log, value, i < 2 ? addr : 0));
+    }
+    assert_tables_are_sound(log);
+    th_ok(cmb_log_close(log));
+    th_ok(th_open_as(dev, true, &r, &edits, &log));
+    assert_int_equal(state_of(log, &edits, &pin), value);
+    check_pinned(log, addr, 0);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
 /* ---- readers beside a writer that uses segments anew ---- */
 
 typedef struct beside {
@@ -759,6 +794,7 @@ int main(void)
         cmocka_unit_test(a_pinned_record_stays_until_it_is_pinned_no_more),
         cmocka_unit_test(zeros_are_written_ahead_in_growing_steps_while_batches_are_small),
         cmocka_unit_test(segments_that_are_used_anew_are_not_prepared),
+        cmocka_unit_test(journals_are_moved_as_other_segments_are_once_no_recovery_walks_them),
         cmocka_unit_test(a_reader_that_opens_while_segments_are_used_anew_sees_all_that_was_there_before),
         cmocka_unit_test(journals_survive_every_crash_and_the_loss_of_a_generation),
     };
