@@ -9,6 +9,7 @@
 #include "io/xen/back.h"
 #include "io/xen/protocol.h"
 
+#define BACK_BATCH 64u /* requests taken, handed to the disk, or reaped at a time */
 #define BACK_OPS 8 /* operations of the protocol are below it */
 
 /* A request being served. */
@@ -62,7 +63,9 @@ struct cmb_xen_back {
     back_ring rings[CMB_XEN_QUEUES_MAX];
     back_job *jobs, *free;
     unsigned job_count;
-    unsigned running; /* parts with the disk */
+    unsigned running; /* parts with the disk, or about to be */
+    cmb_request unsent[BACK_BATCH]; /* of these */
+    unsigned unsent_count;
     unsigned busy;    /* jobs not answered */
     bool torn;        /* the last connection ended with some: its rings cannot be gone on with */
     back_job *held, **held_end;

@@ -4,8 +4,6 @@
 
 #include <assert.h>
 
-#define BATCH 64u
-
 /* ---- rings ---- */
 
 /* The loopback's pages of one share lie in a row; a ring in pieces is none of its making. */
@@ -262,29 +260,35 @@ static void disk_done(cmb_xen_back *b, const cmb_completion *done)
 
 static void disk_reap(cmb_xen_back *b, unsigned min)
 {
-    cmb_completion done[BATCH];
-    int n = b->queue->dev->ops->reap(b->queue, done, BATCH, min);
+    cmb_completion done[BACK_BATCH];
+    int n = b->queue->dev->ops->reap(b->queue, done, BACK_BATCH, min);
     for (int i = 0; i < n; i++)
         disk_done(b, &done[i]);
+}
+
+static void disk_send(cmb_xen_back *b)
+{
+    for (unsigned sent = 0, n = b->unsent_count; sent < n;) {
+        int taken = b->queue->dev->ops->submit(b->queue, &b->unsent[sent], n - sent);
+        if (taken < 0)
+            disk_done(b, &(cmb_completion){.user = b->unsent[sent++].user, .result = taken});
+        else if (taken == 0)
+            disk_reap(b, 1);
+        else
+            sent += (unsigned)taken;
+    }
+    b->unsent_count = 0;
 }
 
 /* The caller holds the job by a part of its own until all are handed over. */
 static void disk_start(cmb_xen_back *b, back_job *job, cmb_request request)
 {
+    if (b->unsent_count == BACK_BATCH)
+        disk_send(b);
     request.user = job;
-    for (;;) {
-        int taken = b->queue->dev->ops->submit(b->queue, &request, 1);
-        if (taken == 1) {
-            job->running++;
-            b->running++;
-            return;
-        }
-        if (taken < 0) {
-            job->status = BLKIF_RSP_ERROR;
-            return;
-        }
-        disk_reap(b, 1);
-    }
+    b->unsent[b->unsent_count++] = request;
+    job->running++;
+    b->running++;
 }
 
 /* Segments that lie in a row in memory become one request of the disk's. */
@@ -414,8 +418,8 @@ static unsigned jobs_free(const cmb_xen_back *b, unsigned most)
 
 bool cmb_back_take(cmb_xen_back *b)
 {
-    taken some[BATCH];
-    unsigned n = 0, room = jobs_free(b, BATCH);
+    taken some[BACK_BATCH];
+    unsigned n = 0, room = jobs_free(b, BACK_BATCH);
     for (unsigned i = 0; i < b->ring_count; i++)
         n += take_some(b, &b->rings[i], &some[n], room - n);
     b->busy += n;
@@ -423,6 +427,8 @@ bool cmb_back_take(cmb_xen_back *b)
         shuffle(b, some, n);
     for (unsigned i = 0; i < n && !atomic_load(&b->killed); i++)
         begin(b, &some[i]);
+    if (!atomic_load(&b->killed))
+        disk_send(b);
     bool more = n > 0;
     for (unsigned i = 0; i < b->ring_count && !more; i++) {
         back_ring *r = &b->rings[i];
@@ -444,9 +450,11 @@ void cmb_back_finish(cmb_xen_back *b, bool wait)
 
 void cmb_back_drop(cmb_xen_back *b)
 {
+    b->running -= b->unsent_count;
+    b->unsent_count = 0;
     while (b->running) {
-        cmb_completion done[BATCH];
-        int n = b->queue->dev->ops->reap(b->queue, done, BATCH, 1);
+        cmb_completion done[BACK_BATCH];
+        int n = b->queue->dev->ops->reap(b->queue, done, BACK_BATCH, 1);
         b->running -= (unsigned)n;
     }
     b->torn = b->busy != 0;

@@ -4,7 +4,7 @@
 
 #include <assert.h>
 
-#define CHUNK 32u /* pages that the pool grows by */
+#define CHUNK 64u /* pages that the pool grows by */
 
 /* The chunk's pages become free, its first one to be taken first. */
 static void chunk_add(front_pool *pool, front_chunk *c)
