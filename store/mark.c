@@ -144,12 +144,13 @@ static bool chunk_known(void *ctx, uint64_t addr, uint32_t length, const uint8_t
 static int leaf_values(walk *w, const cmb_node *leaf)
 {
     int error = 0;
+    size_t n;
     for (uint32_t i = 0; i < leaf->count && !error; i++) {
         cmb_valref ref;
         if (!cmb_node_is_out_of_line(leaf, i))
             continue;
         cmb_node_valref(leaf, i, &ref);
-        if (cmb_addrset_has(w->mark->seen, ref.addr)) {
+        if (cmb_addrset_has(w->mark->seen, ref.addr) || cmb_hurt_at(w->hurt, ref.addr, &n)) {
             error = met_again(w, ref.addr, 0);
             continue;
         }
