@@ -313,8 +313,8 @@ static step_kind choose(runner *r)
     static const uint8_t usual[KINDS] = {[PERMANENT] = 14, [WORKING] = 22, [ASYNC] = 4, [ASYNC_WORKING] = 8, [MANY] = 6, [ABORT] = 2,
                                          [LAND] = 3, [BRANCH] = 8, [TAG] = 4, [MERGE] = 6, [PULL] = 2, [CHECKPOINT] = 6, [REOPEN] = 5,
                                          [SEAL] = 2, [SYNC] = 2, [WRITE_OUT] = 2, [BULK] = 2, [BULK_WORKING] = 2};
-    static const uint8_t journal[KINDS] = {[PERMANENT] = 1, [WORKING] = 20, [ASYNC_WORKING] = 10, [BRANCH] = 1, [CHECKPOINT] = 20,
-                                           [REOPEN] = 3, [SEAL] = 1, [SYNC] = 2, [WRITE_OUT] = 2, [JOURNAL] = 40};
+    static const uint8_t journal[KINDS] = {[PERMANENT] = 1, [WORKING] = 12, [ASYNC_WORKING] = 6, [BRANCH] = 1, [CHECKPOINT] = 30,
+                                           [REOPEN] = 3, [SEAL] = 1, [SYNC] = 2, [WRITE_OUT] = 2, [JOURNAL] = 42};
     const uint8_t *weights = r->s->options.journal ? journal : usual;
     unsigned at = below(r, 100), kind = 0;
     if (r->s->options.heavy && below(r, 16) == 0)

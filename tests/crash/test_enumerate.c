@@ -117,6 +117,21 @@ static void no_crash_state_loses_an_acknowledged_commit_or_shows_half_a_one(void
     crash_seen_free(c.seen);
 }
 
+/* Few states of many epochs: so many that the log comes round to segments that it used before. */
+static void no_crash_state_needs_a_journal_segment_that_was_used_again(void **state)
+{
+    (void)state;
+    uint64_t budget = number("CMB_BUDGET", 1), seed = first_seed();
+    oracle_care care = {.fsck = 64};
+    campaign c = {.seen = crash_seen_new()};
+    for (uint64_t i = 0; i < budget && i < 10; i++) {
+        script_options options = {.seed = seed + i, .steps = budget > 1 ? 300 : 90, .node_size = 65536, .size = 24u << 20, .journal = true};
+        enumerate_run(&c, &options, 3, &care);
+    }
+    report(&c);
+    crash_seen_free(c.seen);
+}
+
 /* The canary: were the harness blind, it would find nothing here either. */
 static void a_device_whose_flush_does_nothing_is_found_to_lose_commits(void **state)
 {
@@ -150,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_whose_flush_does_nothing_is_found_to_lose_commits),
+        cmocka_unit_test(no_crash_state_needs_a_journal_segment_that_was_used_again),
         cmocka_unit_test(no_crash_state_loses_an_acknowledged_commit_or_shows_half_a_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
