@@ -41,6 +41,8 @@ typedef struct peer_ops {
     const char *(*write_begin)(peer *p, bool sorted);
     const char *(*write_put)(peer *p, slice key, slice value);
     const char *(*write_commit)(peer *p, bool history);
+    /* Does what commits put off. NULL: they put nothing off. */
+    const char *(*settle)(peer *p);
 
     const char *(*read_begin)(peer *p);
     void (*read_end)(peer *p);

@@ -109,6 +109,13 @@ static const char *cambium_write_commit(peer *p, bool history)
     return text(p, cmb_txn_commit(p->write, history ? &info : NULL, NULL));
 }
 
+/* Edits that were logged go into the tree: its name is asked for. */
+static const char *cambium_settle(peer *p)
+{
+    cmb_rev rev;
+    return text(p, cmb_rev_parse(p->store, "main", &rev));
+}
+
 static const char *cambium_read_begin(peer *p)
 {
     const char *error = text(p, cmb_snapshot_open(p->store, "main", &p->read));
@@ -202,6 +209,7 @@ const peer_ops peer_cambium = {
     .write_begin = cambium_write_begin,
     .write_put = cambium_write_put,
     .write_commit = cambium_write_commit,
+    .settle = cambium_settle,
     .read_begin = cambium_read_begin,
     .read_end = cambium_read_end,
     .get = cambium_get,
