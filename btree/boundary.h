@@ -43,6 +43,14 @@ static inline uint64_t cmb_boundary_hash(uint64_t seed, unsigned level, unsigned
     return cmb_hash64(key, key_size, cmb_boundary_salt(seed, level, round));
 }
 
+/*
+ * Target of a level's nodes. Inner ones are half as large as leaves: a commit writes a node of each level, and the sum of what it
+ * writes is what size matters for; a level more that all lookups share is cheap (docs/measurements.md).
+ */
+static inline uint32_t cmb_boundary_target(uint32_t target, unsigned level)
+{
+    return level == 0 || target < 512 ? target : target / 2;
+}
 static inline uint32_t cmb_boundary_window(uint32_t target) { return target / 2; }
 static inline uint32_t cmb_boundary_cap(uint32_t target) { return target * 4; }
 

@@ -59,9 +59,10 @@ static int read_node(collapse *c, const cmb_noderef *ref, cmb_node_buffer *buffe
 /* Visits the entries of the level below the root: sums them up, stopping beyond T; or pushes them to `to`. */
 static int each_entry(collapse *c, const cmb_node *root, cmb_editor *to, uint64_t *bytes)
 {
+    const uint32_t target = cmb_boundary_target(c->editor->tree->target, root->level - 1u);
     int error = 0;
     *bytes = 0;
-    for (uint32_t i = 0; i < root->count && *bytes <= c->editor->tree->target && !error; i++) {
+    for (uint32_t i = 0; i < root->count && *bytes <= target && !error; i++) {
         cmb_noderef ref;
         cmb_node node;
         cmb_node_child(root, i, &ref);
@@ -103,7 +104,7 @@ static int step_down(collapse *c, cmb_noderef *root, bool *out_done)
     int error = read_node(c, root, &c->root, &node);
     if (!error && node.count <= FITTING_NODES)
         error = each_entry(c, &node, NULL, &bytes);
-    *out_done = bytes > c->editor->tree->target;
+    *out_done = bytes > cmb_boundary_target(c->editor->tree->target, root->level - 1u);
     return error || *out_done ? error : rebuild(c, &node, root);
 }
 

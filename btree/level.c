@@ -413,7 +413,7 @@ int cmb_level_open(cmb_editor *editor, unsigned level, cmb_level **out_level)
     lv->level = level;
     lv->salt = cmb_boundary_salt(tree->seed, level, 0);
     cmb_window_init(&lv->window, &tree->alloc);
-    cmb_decider_init(&lv->decider, &tree->alloc, tree->target, level > 0, &cmb_level_decider_ops, lv);
+    cmb_decider_init(&lv->decider, &tree->alloc, cmb_boundary_target(tree->target, level), level > 0, &cmb_level_decider_ops, lv);
     lv->left_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     lv->settled_key = cmb_alloc(&tree->alloc, CMB_KEY_MAX);
     lv->scratch = cmb_alloc(&tree->alloc, CMB_KEY_MAX);

@@ -131,11 +131,12 @@ int cmb_node_facts_of(const cmb_tree *tree, const cmb_node *node, const cmb_name
     memcpy(&out_facts->name, name->bytes, sizeof out_facts->name);
     if (n == 0)
         return 0;
+    const uint32_t target = cmb_boundary_target(tree->target, node->level);
     measure_entries(tree, node, room, &forms);
-    facts_of f = {room->hashes, room->ends, n, cmb_boundary_window(tree->target)};
+    facts_of f = {room->hashes, room->ends, n, cmb_boundary_window(target)};
     measure_front(&f, out_facts);
     out_facts->last_hash = f.hashes[n];
-    out_facts->alone = forms && is_past(&f, 0, n) && f.ends[n] <= cmb_boundary_cap(tree->target) && exceeds_left(&f, n) && none_inside(&f);
+    out_facts->alone = forms && is_past(&f, 0, n) && f.ends[n] <= cmb_boundary_cap(target) && exceeds_left(&f, n) && none_inside(&f);
     uint32_t rest = cmb_node_rest_size(node, 0);
     out_facts->start[0] = cmb_node_head(node, 0);
     out_facts->start[1] = cmb_head_of(cmb_node_rest(node, 0), rest < 8 ? rest : 8);

@@ -148,7 +148,7 @@ int cmb_shape_check_stretch(const cmb_tree *tree, const cmb_noderef *root, unsig
     s->tree = tree;
     s->level = level;
     cmb_window_init(&s->window, &tree->alloc);
-    cmb_decider_init(&s->decider, &tree->alloc, tree->target, level > 0, &ops, s);
+    cmb_decider_init(&s->decider, &tree->alloc, cmb_boundary_target(tree->target, level), level > 0, &ops, s);
     int error = cmb_path_open(&s->path, tree, root, level);
     if (!error)
         error = cmb_path_seek(&s->path, key, key_size);

@@ -27,7 +27,10 @@ bool cmb_log_checkpoint_due(const cmb_log *log)
 {
     cmb_log *l = (cmb_log *)log; /* the lock is the only thing touched */
     cmb_mutex_lock(&l->lock);
-    bool due = log->writable && (!log->started || log->head_bytes >= CMB_CHECKPOINT_BYTES / 2);
+    /* Journals are used anew two checkpoints later: three intervals of them have to find room. */
+    uint64_t interval = CMB_CHECKPOINT_BYTES / 2, small = log->params.fixed_size / 8;
+    interval = small && small < interval ? small : interval;
+    bool due = log->writable && (!log->started || log->head_bytes >= interval);
     cmb_mutex_unlock(&l->lock);
     return due;
 }

@@ -87,7 +87,7 @@ typedef struct cmb_appender cmb_appender;
 #define CMB_SEGMENT_SHIFT_MIN 21u
 #define CMB_SEGMENT_SHIFT_MAX 26u
 #define CMB_SEGMENT_SHIFT_FILE 22u /* for files that grow */
-#define CMB_CHECKPOINT_BYTES (64u << 20) /* at most so much head log between checkpoints */
+#define CMB_CHECKPOINT_BYTES (32u << 20) /* about so much head log between checkpoints at most; one is due at half of it */
 #define CMB_STREAM_THRESHOLD (8u << 20)  /* a transaction expected to write more than this, or than a segment, streams */
 
 enum cmb_record_kind {
@@ -218,7 +218,7 @@ int cmb_log_seal(cmb_log *log);
 
 /* ---- checkpoints ---- */
 
-/* Is one due (half of the log's prepared segments or CMB_CHECKPOINT_BYTES / 2 used, or the epoch is to start)? */
+/* Is one due (CMB_CHECKPOINT_BYTES / 2 used, or on a small device an eighth of it; or the epoch is to start)? */
 bool cmb_log_checkpoint_due(const cmb_log *log);
 /*
  * Ends a head unit whose last record is the new ROOT record at root_addr, and makes a checkpoint

@@ -513,7 +513,7 @@ static int walk_to_tail(walker *w)
 
 /* ---- replaying ---- */
 
-#define HELD_MAX (2 * CMB_CHECKPOINT_BYTES) /* bytes of records: twice what a log that is not damaged can have */
+#define HELD_MAX (4 * CMB_CHECKPOINT_BYTES) /* bytes of records: more than a log that is not damaged can have */
 
 static int replay_read(walker *w, const op *o, uint8_t *record)
 {
