@@ -52,7 +52,7 @@ bool cmb_intent_fits(cmb_store *store, const cmb_refobj *ref, const cmb_intent *
     uint64_t room = cmb_log_room(store->log);
     cmb_mutex_lock(&store->lock);
     uint64_t bytes = store->intents_bytes + intent->bytes, count = store->intents_count + intent->count;
-    bool fits = bytes <= CMB_INTENTS_MAX && !ref->watched && ref->exists;
+    bool fits = cmb_intents_weight(store) <= CMB_INTENTS_MAX && !ref->watched && ref->exists;
     cmb_mutex_unlock(&store->lock);
     /* At worst each edit rewrites a leaf of its own, its neighbour and their parents. */
     return fits && count < room / (8 * target) && bytes < room / 4;
@@ -308,7 +308,7 @@ static int settle_longest(cmb_store *store, bool *out_none)
 static bool claim(cmb_store *store)
 {
     cmb_mutex_lock(&store->lock);
-    bool mine = !store->intents_merging && store->intents_bytes >= store->intents_merge_at;
+    bool mine = !store->intents_merging && cmb_intents_weight(store) >= store->intents_merge_at;
     if (mine)
         store->intents_merging = true;
     cmb_mutex_unlock(&store->lock);
@@ -323,7 +323,7 @@ void cmb_intents_relieve(cmb_store *store)
         cmb_mutex_lock(&store->lock);
         store->intents_merging = false;
         /* After a failure some more may gather before the next try. */
-        store->intents_merge_at = error ? store->intents_bytes + store->intents_bytes / 4 : CMB_INTENTS_MERGE;
+        store->intents_merge_at = error ? cmb_intents_weight(store) / 4 * 5 : CMB_INTENTS_MERGE;
         cmb_mutex_unlock(&store->lock);
     }
 }

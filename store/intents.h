@@ -8,7 +8,7 @@
  *
  * ---- merging ----
  * The list is merged into the tree ("settled") when something needs the tree itself (a name, a diff, a merge, a permanent
- * commit), when all lists together exceed CMB_INTENTS_MERGE bytes, and when the store is closed. It needs no writing turn and
+ * commit), when all lists together weigh more than CMB_INTENTS_MERGE, and when the store is closed. It needs no writing turn and
  * holds no lock while the tree is built: the result is the content up to a unit n, and takes the place of the branch's old
  * root if that still stands there; intents younger than n stay in a new list. If the branch moved on meanwhile, what was built is
  * garbage, and right all the same for the snapshot that wanted it. A packed state says up to which unit intents are in it
@@ -34,8 +34,9 @@
 #include "btree/intents.h"
 #include "store/internal.h"
 
-#define CMB_INTENTS_MERGE ((size_t)8 << 20)   /* bytes of keys and values in all lists from which on they are merged */
-#define CMB_INTENTS_MAX ((size_t)64 << 20)    /* bytes that may wait in all lists */
+#define CMB_INTENTS_EDIT ((size_t)64)         /* bytes that an edit weighs beside its key and value: about what it takes in memory */
+#define CMB_INTENTS_MERGE ((size_t)11 << 20)  /* weight of all lists from which on they are merged: 8 MiB of edits of 174 bytes */
+#define CMB_INTENTS_MAX ((size_t)64 << 20)    /* weight that all lists may have */
 #define CMB_INTENTS_UNIT ((size_t)256 << 10)  /* bytes of the largest unit that is logged as edits */
 
 /* What keeps the content of a state readable that has intents above its root. Zero: nothing is needed. */
@@ -60,6 +61,11 @@ int cmb_state_settle(cmb_store *store, const cmb_live *live, cmb_state *state);
  * *out_in_memory: so it was, and nothing that is written may refer to it. (What a handle builds that cannot write says no: nothing will.)
  */
 int cmb_state_settle_to_read(cmb_store *store, const cmb_live *live, cmb_state *state, bool *out_in_memory);
+/* What waits in all lists. store->lock held. */
+static inline size_t cmb_intents_weight(const cmb_store *store)
+{
+    return store->intents_bytes + store->intents_count * CMB_INTENTS_EDIT;
+}
 /* Merges lists while there is too much in them. Errors wait for the next time. */
 void cmb_intents_relieve(cmb_store *store);
 /* Merges all of them: at the end. */

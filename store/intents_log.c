@@ -269,7 +269,7 @@ static int take(cmb_store *store, const record *r, cmb_refobj **out_ref)
     cmb_intents_listed(store, ref);
     if ((error = check_unit(store, r, ref->intents)))
         return error;
-    if (store->intents_bytes + r->bytes > 2 * CMB_INTENTS_MAX)
+    if (cmb_intents_weight(store) + r->bytes > 2 * CMB_INTENTS_MAX)
         return malformed(r, "more waits to be merged than can be");
     error = cmb_intents_reserve(ref->intents, r->count, r->bytes);
     if (error)

@@ -361,7 +361,7 @@ struct cmb_store {
     uint64_t last_seq;        /* batch of the newest unit */
     cmb_refobj *intents_first; /* refs that have or had intents */
     size_t intents_bytes, intents_count; /* of keys and values in all lists, and their edits */
-    size_t intents_merge_at;  /* so many bytes are merged */
+    size_t intents_merge_at;  /* weight from which on they are merged */
     bool intents_merging;
     struct cmb_intents_runs *runs; /* in the newest durable ROOT record; changes under unit and lock */
     struct cmb_intents_note *notes, **notes_end; /* while it is opened */
