@@ -358,7 +358,7 @@ static void changes_in_leaves_of_their_own_write_no_leaf(void **state)
     cmb_merge_stats stats = check_merge(&b, root, m, NULL, NULL);
     printf("%llu nodes read, %llu written, %llu adopted\n", (unsigned long long)stats.nodes_read, (unsigned long long)stats.nodes_written,
            (unsigned long long)stats.adopted);
-    assert_true(stats.nodes_written <= CHANGES / 2);
+    assert_true(stats.nodes_written < CHANGES); /* inner nodes, fewer than one side's changed leaves */
     assert_true(stats.adopted >= CHANGES);
     for (unsigned k = 0; k < SIDES; k++)
         model_clear(&m[k]);
