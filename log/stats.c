@@ -81,7 +81,7 @@ static int tell_metadata(cmb_log *log, const uint8_t *named, uint64_t count, seg
 int cmb_log_segments(cmb_log *log, segment_fn fn, void *ctx)
 {
     cmb_mutex_lock(&log->lock);
-    int e = cmb_space_load(log);
+    int e = log->rescued ? 0 : cmb_space_load(log);
     uint64_t count = log->space.count;
     cmb_mutex_unlock(&log->lock);
     if (e)
@@ -97,7 +97,7 @@ int cmb_log_segments(cmb_log *log, segment_fn fn, void *ctx)
         e = tell_leaf(log, leaf, named, fn, ctx);
         at = (leaf->index + 1) * CMB_PAGE_FAN;
     }
-    if (!e)
+    if (!e && !log->rescued) /* without a state map nobody knows which segments hold metadata */
         e = tell_metadata(log, named, count, fn, ctx);
     cmb_release(&log->alloc, named, (size_t)count);
     return e;

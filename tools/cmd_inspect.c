@@ -7,6 +7,7 @@
 
 static const cli_option options[] = {
     [INSPECT_DOT] = {0, "dot", NULL, "tree: a picture for dot(1); several REVs show what they share"},
+    [INSPECT_LIMIT] = {0, "limit", "N", "tree --dot: N nodes at most (500)"},
     [INSPECT_DEPTH] = {0, "depth", "N", "tree: the N highest levels only"},
     [INSPECT_RECORDS] = {'r', "records", NULL, "log: the records in every frame as well"},
     [INSPECT_SEGMENT] = {0, "segment", "N", "log: logical segment N only"},
@@ -22,7 +23,7 @@ static const struct view {
     {"super", 2, 2, 1u << INSPECT_JSON, inspect_super},
     {"log", 2, 2, 1u << INSPECT_JSON | 1u << INSPECT_RECORDS | 1u << INSPECT_SEGMENT, inspect_log},
     {"segments", 2, 2, 1u << INSPECT_JSON, inspect_segments},
-    {"tree", 3, -1, 1u << INSPECT_JSON | 1u << INSPECT_DOT | 1u << INSPECT_DEPTH, inspect_tree},
+    {"tree", 3, -1, 1u << INSPECT_JSON | 1u << INSPECT_DOT | 1u << INSPECT_DEPTH | 1u << INSPECT_LIMIT, inspect_tree},
     {"node", 3, 3, 0, inspect_node},
 };
 
@@ -50,9 +51,10 @@ const cli_command cmd_inspect = {
     .synopsis = "inspect IMAGE super [--json]\n"
                 "inspect IMAGE log [--segment N] [--records] [--json]\n"
                 "inspect IMAGE segments [--json]\n"
-                "inspect IMAGE tree REV... [--depth N] [--dot | --json]\n"
+                "inspect IMAGE tree REV... [--depth N] [--dot [--limit N] | --json]\n"
                 "inspect IMAGE node ADDR",
-    .details = "super needs no valid image; log, segments and node need a log that opens; tree needs refs.\n"
+    .details = "super needs no valid image; log, segments and node read around what is damaged, without superblocks too;\n"
+               "tree needs refs. In a picture a node that several REVs share stands once, in the colours of all of them.\n"
                "ADDR is a logical address as the other views and fsck print it, decimal or with 0x. Exit status 3\n"
                "says that damage was met; what could be read was shown.",
     .examples = "cambium inspect data.cmb super\n"

@@ -54,12 +54,27 @@ int inspect_super(const cli *c)
 
 /* ---- the log without the store ---- */
 
+/* The log as its own records have it, or, where it does not open, as what lies on the device shows it. */
+static int open_log(const cli *c, inspect_image *image)
+{
+    static const cmb_image_params unknown = {.hash_kind = CMB_HASH_XXH3, .node_target = 4096};
+    static const cmb_log_options options = {.no_durability = true};
+    int rc = cmb_log_open(image->dev, &options, &image->log);
+    if (rc != CMB_ECORRUPT && rc != CMB_ENOTIMAGE)
+        return rc;
+    char why[520];
+    snprintf(why, sizeof(why), "%s", cmb_error_detail());
+    rc = cmb_log_open_rescue(image->dev, &options, &unknown, &image->log);
+    image->rescued = rc == 0;
+    return rc ? rc : cli_say(0, cli_image(c), "the log does not open (%s): shown is what lies on the device", why);
+}
+
 int inspect_open(const cli *c, inspect_image *out_image)
 {
     inspect_image image = {0};
     int rc = cmb_device_open(cli_image(c), CMB_OPEN_READ, NULL, &image.dev);
     if (rc == 0) {
-        rc = cmb_log_open(image.dev, &(cmb_log_options){.no_durability = true}, &image.log);
+        rc = open_log(c, &image);
         if (rc)
             cmb_device_close(image.dev);
     }
@@ -126,7 +141,7 @@ int inspect_segments(const cli *c)
         printf("%10s %10s  %-9s %12s\n", "logical", "physical", "kind", "used");
     }
     int rc = cmb_log_segments(image.log, show_segment, (void *)(uintptr_t)c);
-    status = rc ? cli_fail(c, rc) : CLI_OK;
+    status = rc ? cli_fail(c, rc) : image.rescued ? CLI_IMAGE : CLI_OK;
     inspect_close(&image);
     return status;
 }
@@ -243,7 +258,7 @@ int inspect_log(const cli *c)
         status = cli_say(CLI_NOT_FOUND, cli_image(c), "%s: no logical segment %" PRIu64, cmb_strerror(CMB_ENOTFOUND),
                          f.segment);
     else
-        status = f.damaged ? CLI_IMAGE : CLI_OK;
+        status = f.damaged || image.rescued ? CLI_IMAGE : CLI_OK;
     inspect_close(&image);
     return status;
 }

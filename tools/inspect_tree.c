@@ -8,6 +8,9 @@
 #include "tools/json.h"
 #include "tools/text.h"
 
+#define LIMIT_DEFAULT 500u /* nodes of a picture */
+#define LIMIT_MAX 1000000u
+
 /* ---- trees ---- */
 
 typedef struct picture {
@@ -17,25 +20,6 @@ typedef struct picture {
     uint64_t depth; /* levels to show */
     uint64_t damaged;
 } picture;
-
-static void dot_edges(const cmb_noderef *ref, const cmb_node *node)
-{
-    for (uint32_t i = 0; node && i < node->count; i++) {
-        cmb_noderef child;
-        cmb_node_child(node, i, &child);
-        printf("  n%" PRIu64 " -> n%" PRIu64 ";\n", ref->addr, child.addr);
-    }
-}
-
-static void show_dot(const picture *p, const cmb_noderef *ref, const cmb_node *node)
-{
-    text_buf name;
-    bool last = p->root_level - ref->level + 1u >= p->depth;
-    printf("  n%" PRIu64 " [label=\"%s\\n%" PRIu64 " entries\\n%" PRIu32 " B at %" PRIu64 "\"%s];\n", ref->addr,
-           text_name(&name, &ref->name, 8), ref->count, ref->length, ref->addr, ref->level ? "" : ", style=rounded");
-    if (!last)
-        dot_edges(ref, node);
-}
 
 static void show_json(const cmb_noderef *ref, const cmb_node *node, bool shared)
 {
@@ -78,10 +62,8 @@ static int show_node(void *ctx, const cmb_noderef *ref, const cmb_node *node)
         return rc;
     if (cli_has(p->c, INSPECT_JSON))
         show_json(ref, node, !added);
-    else if (!cli_has(p->c, INSPECT_DOT))
+    else
         show_line(p, ref, node, !added);
-    else if (added)
-        show_dot(p, ref, node);
     return !added || p->root_level - ref->level + 1u >= p->depth;
 }
 
@@ -92,26 +74,13 @@ static int show_damage(void *ctx, const cmb_noderef *ref, int error, const uint8
     char detail[520], first[80], last[80];
     snprintf(detail, sizeof(detail), "%s", cmb_error_detail());
     p->damaged++;
-    if (cli_has(p->c, INSPECT_DOT))
-        printf("  n%" PRIu64 " [label=\"DAMAGED\", color=red];\n", ref->addr);
     cli_say(0, cli_image(p->c), "%s: %s; keys \"%s\" to \"%s\"", cmb_strerror(error), detail,
             text_field_of(first, sizeof(first), first_key, first_size),
             text_field_of(last, sizeof(last), last_key, last_size));
     return 0;
 }
 
-/* What stands between double quotes in a dot file. */
-static void dot_text(const char *s)
-{
-    for (; *s != '\0'; s++) {
-        if (*s == '"' || *s == '\\')
-            putchar('\\');
-        putchar(*s);
-    }
-}
-
-/* The index-th REV, from 0. */
-static int show_tree(picture *p, cmb_store *store, const char *rev, int index)
+static int show_tree(picture *p, cmb_store *store, const char *rev)
 {
     static const cmb_walk_ops ops = {.node = show_node, .damage = show_damage};
     cmb_resolved resolved;
@@ -120,13 +89,8 @@ static int show_tree(picture *p, cmb_store *store, const char *rev, int index)
         return rc;
     const cmb_noderef *root = &resolved.state.root;
     p->root_level = root->level;
-    if (cli_has(p->c, INSPECT_DOT)) {
-        printf("  r%d [shape=plaintext, label=\"", index);
-        dot_text(rev);
-        printf("\"];\n  r%d -> n%" PRIu64 ";\n", index, root->addr);
-    } else if (!cli_has(p->c, INSPECT_JSON)) {
+    if (!cli_has(p->c, INSPECT_JSON))
         printf("%s: %u levels\n", rev, root->level + 1u);
-    }
     return cmb_tree_walk(&store->tree, root, &ops, p);
 }
 
@@ -135,12 +99,8 @@ static int show_trees(picture *p, cmb_store *store)
     int rc = cmb_addrset_create(&store->alloc, cmb_log_params(store->log)->segment_shift, &p->seen);
     if (rc)
         return cli_fail(p->c, rc);
-    if (cli_has(p->c, INSPECT_DOT))
-        puts("digraph cambium {\n  node [shape=box, fontname=monospace];");
     for (int i = 2; i < p->c->operand_count && rc == 0; i++)
-        rc = show_tree(p, store, p->c->operands[i], i - 2);
-    if (cli_has(p->c, INSPECT_DOT))
-        puts("}");
+        rc = show_tree(p, store, p->c->operands[i]);
     cmb_addrset_destroy(p->seen);
     if (rc && rc != CMB_ESTOPPED)
         return cli_fail(p->c, rc);
@@ -153,10 +113,15 @@ int inspect_tree(const cli *c)
     cmb_store *store;
     if (cli_has(c, INSPECT_DOT) && cli_has(c, INSPECT_JSON))
         return cli_usage(c, "--dot and --json: give one of them");
-    if (!cli_u64(c, INSPECT_DEPTH, &p.depth))
+    uint64_t limit = LIMIT_DEFAULT;
+    if (!cli_u64(c, INSPECT_DEPTH, &p.depth) || !cli_u64(c, INSPECT_LIMIT, &limit))
         return CLI_USAGE;
+    if (limit == 0 || limit > LIMIT_MAX)
+        return cli_usage(c, "--limit: 1 to %u", LIMIT_MAX);
     int status = cli_open(c, false, &store);
-    return status ? status : cli_close(c, store, show_trees(&p, store));
+    if (status)
+        return status;
+    return cli_close(c, store, cli_has(c, INSPECT_DOT) ? inspect_dot_trees(c, store, p.depth, limit) : show_trees(&p, store));
 }
 
 /* ---- one record ---- */
@@ -266,7 +231,8 @@ static int show_record(const cli *c, const inspect_image *image, uint64_t addr)
     } else {
         rc = cmb_record_check(record, length, addr);
         printf("check    %s\n", rc ? "WRONG" : "right");
-        hex_dump(record + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER);
+        if (!inspect_show_payload(cmb_log_params(image->log), kind, record + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER))
+            hex_dump(record + CMB_RECORD_HEADER, length - CMB_RECORD_HEADER);
         status = rc ? cli_fail(c, rc) : CLI_OK;
     }
     cmb_release(&alloc, record, length);
