@@ -10,7 +10,6 @@
 #define NODE_SIZE_MIN 256u
 #define NODE_SIZE_MAX 65536u
 #define TXN_MEMORY ((size_t)64 << 20)
-#define SEED 0x63616d6269756d00u /* of the boundary rule where none is chosen: independent images compare */
 
 int cmb_store_check_writable(const cmb_store *store)
 {
