@@ -10,6 +10,7 @@
 #define NODE_SIZE_MIN 256u
 #define NODE_SIZE_MAX 65536u
 #define TXN_MEMORY ((size_t)64 << 20)
+#define STALE_ATTEMPTS 8u /* to open an image that its writer changes meanwhile */
 
 int cmb_store_check_writable(const cmb_store *store)
 {
@@ -180,12 +181,12 @@ static int create(cmb_device *dev, const cmb_store_options *o, cmb_store **out_s
     return 0;
 }
 
-/* rescue: not NULL for a log that is put together from what is there; its tables are empty. */
-static int open_device(cmb_device *dev, const cmb_store_options *options, const cmb_image_params *rescue, cmb_store **out_store)
+/* rescue: not NULL for a log that is put together from what is there; its tables are empty. *out_stale: a writer that went on meanwhile may
+ * have taken away what was looked for. */
+static int open_once(cmb_device *dev, const cmb_store_options *o, const cmb_image_params *rescue, cmb_store **out_store, bool *out_stale)
 {
-    static const cmb_store_options defaults;
-    const cmb_store_options *o = options ? options : &defaults;
     cmb_store *store;
+    *out_stale = false;
     int error = create(dev, o, &store);
     if (error)
         return error;
@@ -195,11 +196,22 @@ static int open_device(cmb_device *dev, const cmb_store_options *options, const 
     if (!error)
         error = open_tables(store, rescue != NULL);
     if (error) {
+        *out_stale = o->read_only && store->log && cmb_log_is_stale(store->log);
         (void)teardown(store); /* nothing was written, so there is nothing to seal */
         return error;
     }
     *out_store = store;
     return 0;
+}
+
+static int open_device(cmb_device *dev, const cmb_store_options *options, const cmb_image_params *rescue, cmb_store **out_store)
+{
+    static const cmb_store_options defaults;
+    bool stale = true;
+    int error = 0;
+    for (unsigned i = 0; i < STALE_ATTEMPTS && stale; i++)
+        error = open_once(dev, options ? options : &defaults, rescue, out_store, &stale);
+    return stale ? cmb_fail_in(CMB_ESTALE, "%s: its writer is faster than this reader", dev->name) : error;
 }
 
 int cmb_store_open_device(cmb_device *dev, const cmb_store_options *options, cmb_store **out_store)
