@@ -272,7 +272,7 @@ static void end_notify(cmb_xen_platform *p, uint32_t number)
 int cmb_xen_end_bind(cmb_xen_end *e, uint16_t owner, uint32_t remote, uint32_t *out_port)
 {
     cmb_xen_hub *h = e->hub;
-    uint32_t mine;
+    uint32_t mine = 0;
     int error = 0;
     cmb_mutex_lock(&h->lock);
     const port *other = remote && remote < PORTS ? &h->ports[remote] : NULL;
