@@ -271,8 +271,8 @@ int cmb_store_close(cmb_store *store)
 {
     if (!store)
         return 0;
-    /* An image that lies there has its content in trees. Where that cannot be, the next writer sees to it. */
-    if (!cmb_store_check_writable(store))
+    /* An image that was written has its content in trees when it is left. Where that cannot be, the next writer sees to it. */
+    if (store->last_seq && !cmb_store_check_writable(store))
         (void)cmb_intents_settle_all(store);
     return teardown(store);
 }
