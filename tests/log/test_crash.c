@@ -151,7 +151,7 @@ static uint64_t scripted_run(trace *t, unsigned steps, th_random *r)
             continue;
         }
         uint64_t streamed = 0;
-        if (what == 1) {
+        if (what == 1 || what == 5) {
             th_ok(cmb_log_stream(log, &stream));
             th_ok(th_append(stream, 5000, &streamed));
             th_ok(th_append(stream, 300000, &addr));

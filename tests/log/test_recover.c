@@ -179,6 +179,64 @@ static void edits_are_told_once_even_if_a_reader_fails(void **state)
     cmb_device_close(dev);
 }
 
+/* ---- what changes between two looks ---- */
+
+typedef struct spoiler {
+    cmb_device *dev;
+    uint64_t place; /* of a byte */
+    unsigned reads, at;
+} spoiler;
+
+/* After so many reads a byte is another one. */
+static void spoil(void *ctx, const cmb_trace_event *event)
+{
+    spoiler *s = ctx;
+    uint8_t block[CMB_BLOCK];
+    cmb_queue *q;
+    if (event->op != CMB_OP_READ || s->reads++ != s->at)
+        return;
+    th_ok(cmb_queue_open(s->dev, 1, &q));
+    th_ok(cmb_io_read(q, s->place & ~(uint64_t)(CMB_BLOCK - 1), block, CMB_BLOCK, 0));
+    block[s->place % CMB_BLOCK] ^= 1;
+    th_ok(cmb_io_write(q, s->place & ~(uint64_t)(CMB_BLOCK - 1), block, CMB_BLOCK));
+    cmb_queue_close(q);
+}
+
+static void an_edit_that_is_damaged_after_its_frame_was_checked_is_not_told(void **state)
+{
+    (void)state;
+    static th_edits edits;
+    unsigned refused = 0;
+    for (unsigned at = 0, all = 1; at < all; at++) {
+        th_random r = {th_seed()};
+        cmb_device *mem = th_mem(SIZE), *dev;
+        cmb_log *log;
+        uint64_t addr = 0, place, seq;
+        th_format(mem, SIZE, SHIFT, &r);
+        th_ok(th_open_as(mem, true, &r, NULL, &log));
+        th_start(log, 0);
+        for (uint64_t i = 1; i < 5; i++) {
+            th_ok(th_unit(log, 64, i, &addr, &seq));
+            th_ok(cmb_log_sync(log, seq));
+        }
+        assert_true(cmb_log_locate(log, addr, 64, &place));
+        th_ok(cmb_log_close(log));
+        spoiler s = {mem, place + 64 + CMB_RECORD_HEADER, 0, at}; /* the value in the edit of the last unit */
+        th_ok(cmb_device_trace(mem, spoil, &s, &dev));
+        int e = th_open_as(dev, true, &r, &edits, &log);
+        assert_true(!e || e == CMB_ECORRUPT);
+        refused += e != 0;
+        for (size_t i = 0; i < edits.n; i++)
+            assert_int_equal(edits.values[i], i + 1);
+        assert_true(e || edits.n == 4);
+        all = s.reads;
+        if (!e)
+            th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+    assert_true(refused > 0);
+}
+
 /* ---- from the older generation ---- */
 
 static void a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost(void **state)
@@ -228,6 +286,7 @@ int main(void)
         cmocka_unit_test(a_reader_opens_while_the_image_grows),
         cmocka_unit_test(a_reader_finds_damage_beside_a_writer),
         cmocka_unit_test(edits_are_told_once_even_if_a_reader_fails),
+        cmocka_unit_test(an_edit_that_is_damaged_after_its_frame_was_checked_is_not_told),
         cmocka_unit_test(a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

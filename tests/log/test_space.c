@@ -228,6 +228,52 @@ static void relocation_that_was_not_checkpointed_is_recovered_from_the_log(void 
     cmb_device_close(dev);
 }
 
+static void flip(cmb_device *dev, uint64_t at)
+{
+    uint8_t block[CMB_BLOCK];
+    cmb_queue *q;
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_io_read(q, at & ~(uint64_t)(CMB_BLOCK - 1), block, CMB_BLOCK, 0));
+    block[at % CMB_BLOCK] ^= 1;
+    th_ok(cmb_io_write(q, at & ~(uint64_t)(CMB_BLOCK - 1), block, CMB_BLOCK));
+    cmb_queue_close(q);
+}
+
+/* Twice: out of frames, and out of what was moved before. */
+static void what_is_damaged_is_not_moved(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(64u << 20);
+    th_format(dev, 64u << 20, 21, &r);
+    cmb_log *log;
+    static cmb_extent extents[20000];
+    uint64_t seq = 0, at;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    size_t n = 0;
+    for (; n < 400; n++) {
+        all[n] = (kept){.length = 20000, .dead = n % 2};
+        th_ok(th_unit(log, all[n].length, n + 1, &all[n].addr, &seq));
+    }
+    checkpoint(log, n);
+    checkpoint(log, n);
+    for (unsigned round = 0; round < 2; round++) {
+        assert_true(cmb_log_locate(log, all[10].addr, all[10].length, &at));
+        flip(dev, at + 5000);
+        assert_int_equal(cmb_log_relocate(log, 1, 3, extents, live_extents(n, 1, 3, extents)), CMB_ECORRUPT);
+        flip(dev, at + 5000);
+        th_ok(cmb_log_relocate(log, 1, 3, extents, live_extents(n, 1, 3, extents)));
+        for (size_t i = 0; i < n; i++) /* so that there is something to be gained by moving the rest again */
+            all[i].dead |= i % 4 != 2;
+        checkpoint(log, n);
+        checkpoint(log, n);
+    }
+    check_all(log, n);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
 static void a_retired_segment_is_free_only_after_two_checkpoints(void **state)
 {
     (void)state;
@@ -385,6 +431,7 @@ int main(void)
         cmocka_unit_test(a_full_fixed_device_refuses_cleanly_and_stays_readable),
         cmocka_unit_test(relocating_every_live_record_changes_no_read_now_or_after_reopening),
         cmocka_unit_test(relocation_that_was_not_checkpointed_is_recovered_from_the_log),
+        cmocka_unit_test(what_is_damaged_is_not_moved),
         cmocka_unit_test(a_retired_segment_is_free_only_after_two_checkpoints),
         cmocka_unit_test(metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints),
         cmocka_unit_test(a_full_device_takes_an_urgent_checkpoint_however_often_it_was_closed),

@@ -146,6 +146,51 @@ static void a_damaged_copy_is_mended_by_the_next_checkpoint(void **state)
     cmb_device_close(dev);
 }
 
+static int one_finding(void *ctx, int error, const char *text)
+{
+    (void)text;
+    assert_int_equal(error, CMB_ECORRUPT);
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+static void a_page_of_a_table_with_any_byte_flipped_is_found(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr;
+    cmb_device *dev = made(&r, &addr);
+    cmb_super_slots slots;
+    cmb_queue *q;
+    cmb_allocator a = cmb_allocator_or_default(NULL);
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_super_load(dev, q, &a, &slots));
+    cmb_queue_close(q);
+    const uint64_t pages[] = {slots.best.table.ref.addr, slots.best.map.ref.addr};
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t block[CMB_BLOCK];
+        assert_true(pages[i] != 0);
+        get(dev, pages[i], block);
+        for (unsigned at = 0; at < CMB_BLOCK; at += at < 128 ? 1 : 97) {
+            cmb_log *log;
+            unsigned findings = 0;
+            uint64_t n;
+            block[at] ^= 0x10;
+            put(dev, pages[i], block);
+            assert_int_equal(th_open_as(dev, true, &r, NULL, &log), CMB_ECORRUPT);
+            if (th_open_as(dev, false, &r, NULL, &log) == 0) { /* a reader can do without the map of states */
+                assert_int_equal(i, 1);
+                int e = cmb_log_check_tables(log, &n, one_finding, &findings);
+                assert_true(findings > 0 || e == CMB_ECORRUPT);
+                th_ok(cmb_log_close(log));
+            }
+            block[at] ^= 0x10;
+        }
+        put(dev, pages[i], block);
+    }
+    cmb_device_close(dev);
+}
+
 static void a_foreign_writer_is_noticed_before_its_superblock_is_overwritten(void **state)
 {
     (void)state;
@@ -176,6 +221,7 @@ int main(void)
         cmocka_unit_test(newer_versions_and_unknown_features_and_foreign_files_are_told_apart),
         cmocka_unit_test(a_truncated_image_is_named_as_such),
         cmocka_unit_test(a_damaged_copy_is_mended_by_the_next_checkpoint),
+        cmocka_unit_test(a_page_of_a_table_with_any_byte_flipped_is_found),
         cmocka_unit_test(a_foreign_writer_is_noticed_before_its_superblock_is_overwritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

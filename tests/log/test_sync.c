@@ -384,6 +384,39 @@ static void an_allocation_that_fails_anywhere_leaves_no_leak_and_a_good_image(vo
     }
 }
 
+static void an_open_whose_memory_ends_anywhere_tells_every_edit_or_fails(void **state)
+{
+    (void)state;
+    th_random r = {3};
+    cmb_device *dev = th_mem(64u << 20);
+    cmb_log *log;
+    uint64_t addr, seq;
+    th_format(dev, 64u << 20, 21, &r);
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    for (uint64_t v = 1; v <= 40; v++) {
+        th_ok(th_unit(log, 100, v, &addr, &seq));
+        if (v % 3 == 0)
+            th_ok(cmb_log_sync(log, seq));
+    }
+    th_ok(cmb_log_close(log));
+    for (int e = CMB_ENOMEM, k = 0; e; k++) {
+        static th_edits edits;
+        limited l = {(uint64_t)k, 0};
+        cmb_log_options o = {.writable = k % 2, .env = th_env(&r), .replay = th_replay, .ctx = &edits,
+                             .alloc = {&l, limited_alloc, limited_resize, limited_release}};
+        edits.n = 0;
+        e = cmb_log_open(dev, &o, &log);
+        assert_true(e == 0 || e == CMB_ENOMEM);
+        if (!e) {
+            assert_int_equal(edits.n, 40);
+            (void)cmb_log_close(log); /* nothing is left for a queue */
+        }
+        assert_int_equal(l.out, 0);
+    }
+    cmb_device_close(dev);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +426,7 @@ int main(void)
         cmocka_unit_test(a_failed_write_or_flush_latches_and_readers_go_on),
         cmocka_unit_test(one_thread_makes_the_same_bytes_in_memory_and_in_a_file),
         cmocka_unit_test(an_allocation_that_fails_anywhere_leaves_no_leak_and_a_good_image),
+        cmocka_unit_test(an_open_whose_memory_ends_anywhere_tells_every_edit_or_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

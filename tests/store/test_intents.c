@@ -17,15 +17,20 @@ typedef struct rig {
     cmb_store_options options;
 } rig;
 
-static void rig_open(rig *r, uint32_t node_size)
+static void rig_open_sized(rig *r, uint32_t node_size, uint64_t size)
 {
     cmb_init_options init = {.node_size = node_size};
     memset(r, 0, sizeof *r);
     r->env = (bed_env){.now = 1700000000000000, .random = 42};
     r->options.env = (cmb_env){.ctx = &r->env, .now = bed_now, .random = bed_random};
-    r->disk = sim_new(&(sim_options){.size = 96 << 20});
+    r->disk = sim_new(&(sim_options){.size = size});
     must(cmb_store_init_device(sim_device(r->disk), &init, &r->options));
     must(cmb_store_open_device(sim_device(r->disk), &r->options, &r->store));
+}
+
+static void rig_open(rig *r, uint32_t node_size)
+{
+    rig_open_sized(r, node_size, 96 << 20);
 }
 
 static void rig_close(rig *r)
@@ -225,6 +230,36 @@ static void snapshots_and_transactions_keep_what_they_began_with(void **state)
     rig_close(&r);
 }
 
+static void edits_that_come_in_while_others_are_merged_stay(void **state)
+{
+    rig r, after;
+    cmb_snapshot *s;
+    cmb_rev rev;
+    (void)state;
+    rig_open(&r, 256);
+    put(r.store, "main", "a", "1", "first");
+    work(r.store, "main", "b", "2");
+    must(cmb_snapshot_open(r.store, "main", &s));
+    work(r.store, "main", "c", "3");
+    work(r.store, "main", "a", NULL);
+    must(cmb_snapshot_rev(s, &rev)); /* merges what the snapshot sees, and the branch goes along */
+    assert_int_equal(rev.entries, 2);
+    cmb_snapshot_close(s);
+    assert_true(is_pending(r.store, "heads/main"));
+    for (int merged = 0; merged < 2; merged++) {
+        rig_after_crash(&r, false, &after);
+        cmb_store *stores[] = {r.store, after.store};
+        for (unsigned i = 0; i < 2; i++) {
+            expect(stores[i], "main", "a", NULL);
+            expect(stores[i], "main", "b", "2");
+            expect(stores[i], "main", "c", "3");
+        }
+        rig_close(&after);
+        assert_int_equal(rev_of(r.store, "main").entries, 2); /* merges the rest */
+    }
+    rig_close(&r);
+}
+
 static void a_detached_transaction_lands_on_what_only_was_merged_meanwhile(void **state)
 {
     rig r;
@@ -314,6 +349,70 @@ static void many_edits_are_merged_on_the_way_and_old_segments_are_used_again(voi
     rig_close(&r);
 }
 
+/* An edit that nothing merges lies in one segment, and is listed by checkpoint after checkpoint, while the log goes round the device. */
+static void an_edit_that_waits_stays_while_all_segments_around_it_are_used_anew(void **state)
+{
+    rig r, after;
+    (void)state;
+    rig_open_sized(&r, 256, 32 << 20);
+    must(cmb_branch_create(r.store, "quiet", "main"));
+    work(r.store, "quiet", "a", "1");
+    must(cmb_store_checkpoint(r.store));
+    for (unsigned i = 1; i < 10000; i++) { /* a block each */
+        work(r.store, "main", "b", i % 2 ? "2" : "3");
+        if (i % 400 == 0)
+            must(cmb_store_checkpoint(r.store));
+    }
+    cmb_log_stats stats;
+    cmb_log_get_stats(r.store->log, &stats);
+    assert_true(stats.recycled * stats.segment_size > 24 << 20);
+    assert_true(is_pending(r.store, "heads/quiet"));
+    rig_after_crash(&r, false, &after);
+    expect(after.store, "quiet", "a", "1");
+    rig_close(&after);
+    rig_close(&r);
+}
+
+/* ---- records that lie ---- */
+
+static int read_record(cmb_store *store, const uint8_t *payload, size_t size)
+{
+    cmb_intents_head head;
+    uint8_t *exact = malloc(size ? size : 1); /* so that a sanitizer sees one byte too many */
+    memcpy(exact, payload, size);
+    int error = cmb_intents_read(store, 4096, exact, (uint32_t)size, &head, NULL, NULL);
+    free(exact);
+    return error;
+}
+
+static void records_of_edits_whose_sizes_lie_are_refused(void **state)
+{
+    /* version, unit, size of the name, the name; then a put of "k" and a deletion of "l" */
+    static const uint8_t good[] = {1, 7, 0, 0, 0, 0, 0, 0, 0, 7, 0, 'h', 'e', 'a', 'd', 's', '/', 'm',
+                                   1, 1, 0, 3, 0, 0, 0, 'k', 'v', 'a', 'l', 3, 1, 0, 0, 0, 0, 0, 'l'};
+    enum { NAME = 9, PUT = 18, DELETE = 29 };
+    uint8_t bad[sizeof good];
+    rig r;
+    (void)state;
+    rig_open(&r, 4096);
+    must(read_record(r.store, good, sizeof good));
+    for (size_t size = 0; size < sizeof good; size++)
+        must_be(read_record(r.store, good, size), size == PUT || size == DELETE ? 0 : CMB_ECORRUPT);
+    static const size_t lengths[] = {NAME, NAME + 1, PUT + 1, PUT + 2, PUT + 3, PUT + 4, PUT + 5, PUT + 6,
+                                     DELETE + 1, DELETE + 2, DELETE + 3, DELETE + 4, DELETE + 5, DELETE + 6};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        for (unsigned value = 1; value < 256; value++) {
+            memcpy(bad, good, sizeof good);
+            bad[lengths[i]] = (uint8_t)(good[lengths[i]] + value);
+            int error = read_record(r.store, bad, sizeof bad);
+            assert_true(!error || error == CMB_ECORRUPT);
+            if (lengths[i] >= PUT && bad[lengths[i]] > sizeof good) /* reaches beyond the end */
+                must_be(error, CMB_ECORRUPT);
+        }
+    }
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,8 +422,11 @@ int main(void)
         cmocka_unit_test(acknowledged_edits_outlive_crashes_checkpoints_and_merges),
         cmocka_unit_test(a_branch_made_anew_has_nothing_of_its_namesake),
         cmocka_unit_test(snapshots_and_transactions_keep_what_they_began_with),
+        cmocka_unit_test(edits_that_come_in_while_others_are_merged_stay),
         cmocka_unit_test(a_detached_transaction_lands_on_what_only_was_merged_meanwhile),
         cmocka_unit_test(diff_merge_and_seal_see_logged_edits),
+        cmocka_unit_test(an_edit_that_waits_stays_while_all_segments_around_it_are_used_anew),
+        cmocka_unit_test(records_of_edits_whose_sizes_lie_are_refused),
         cmocka_unit_test(many_edits_are_merged_on_the_way_and_old_segments_are_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

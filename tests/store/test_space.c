@@ -4,9 +4,10 @@
 
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "store/internal.h"
+#include "store/intents.h"
 
 #define NODE 65536u
 #define KEYS 8000
@@ -96,6 +97,47 @@ static void transactions_that_are_small_each_and_large_together_commit_as_one(vo
     bed_close(&b);
 }
 
+/* A working commit of one small edit, whose root nobody asks for. */
+static int touch(cmb_store *store, const char *branch, uint64_t key)
+{
+    cmb_txn *txn;
+    uint8_t k[8];
+    for (int i = 0; i < 8; i++)
+        k[i] = (uint8_t)(key >> (56 - 8 * i));
+    must(cmb_txn_begin(store, branch, 0, &txn));
+    must(cmb_txn_put(txn, (cmb_bytes){k, sizeof k}, str("touched")));
+    int error = cmb_txn_commit(txn, &(cmb_commit_info){.flags = CMB_COMMIT_ASYNC}, NULL);
+    if (error)
+        cmb_txn_abort(txn);
+    return error;
+}
+
+/* Whenever edits were acknowledged, the leaves that they make find room: as many as there are leaves, each of them changed. */
+static void edits_are_acknowledged_only_if_their_leaves_find_room(void **state)
+{
+    (void)state;
+    bed b;
+    uint64_t seed = 9, room;
+    fill(&b, 48 << 20, &seed);
+    for (unsigned i = 0; cmb_log_room(b.store->log) > 12u << 20; i++) {
+        cmb_txn *txn = edit(&b, "main", &seed);
+        must(cmb_txn_commit(txn, NULL, NULL));
+    }
+    for (unsigned round = 0; (room = cmb_log_room(b.store->log)) > 0 && round < 40; round++) {
+        int error = 0;
+        for (unsigned i = 0; i < 300 && !error; i++)
+            error = touch(b.store, "main", bed_mix(&seed) % KEYS);
+        assert_true(!error || error == CMB_ENOSPC);
+        must(cmb_intents_settle_all(b.store));
+        if (error)
+            break;
+    }
+    print_message("%llu bytes of room are left\n", (unsigned long long)room);
+    must(cmb_store_sync(b.store));
+    bed_reopen(&b);
+    bed_close(&b);
+}
+
 /* ---- a host without room for a file that grows ---- */
 
 static int commit_load(cmb_store *store, unsigned keys, uint64_t *seed)
@@ -144,7 +186,9 @@ static void fill_host(unsigned keys)
     assert_true(entries > 10000);
     setrlimit(RLIMIT_FSIZE, &old);
     must(commit_load(store, keys, &seed)); /* room again: it goes on */
-    limit.rlim_cur = 90 << 20;
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    limit.rlim_cur = (rlim_t)st.st_size; /* and full again: what the file has stays its own */
     setrlimit(RLIMIT_FSIZE, &limit);
     must(cmb_store_close(store));
     must(cmb_store_open(path, NULL, &store));
@@ -166,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transaction_is_refused_only_when_the_device_is_full),
+        cmocka_unit_test(edits_are_acknowledged_only_if_their_leaves_find_room),
         cmocka_unit_test(transactions_that_are_small_each_and_large_together_commit_as_one),
         cmocka_unit_test(a_full_host_is_no_space_and_changes_nothing),
     };
