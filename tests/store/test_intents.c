@@ -358,7 +358,7 @@ static void an_edit_that_waits_stays_while_all_segments_around_it_are_used_anew(
     must(cmb_branch_create(r.store, "quiet", "main"));
     work(r.store, "quiet", "a", "1");
     must(cmb_store_checkpoint(r.store));
-    for (unsigned i = 1; i < 10000; i++) { /* a block each */
+    for (unsigned i = 1; i < 13000; i++) { /* a block each */
         work(r.store, "main", "b", i % 2 ? "2" : "3");
         if (i % 400 == 0)
             must(cmb_store_checkpoint(r.store));
