@@ -6,6 +6,7 @@
  * script can be shrunk by leaving operations out.
  *
  * CMB_SEED replays, CMB_BUDGET lengthens, CMB_TEST_DEVICE names a device to run on as well.
+ * An argument is the name of the tests to run, with * and ?.
  */
 #include "bed.h"
 
@@ -884,7 +885,7 @@ static int tidy(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scripts_agree_with_the_model_in_memory),
@@ -896,5 +897,7 @@ int main(void)
         cmocka_unit_test(scripts_agree_with_the_model_on_a_file_of_fixed_size),
         cmocka_unit_test(scripts_agree_with_the_model_on_the_device_that_is_named),
     };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests(tests, prepare, tidy);
 }
