@@ -179,6 +179,38 @@ static void edits_are_told_once_even_if_a_reader_fails(void **state)
     cmb_device_close(dev);
 }
 
+static void a_length_in_the_header_of_a_frame_is_checked_before_it_is_used(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(SIZE);
+    cmb_log *log;
+    uint64_t addr, offset = 0, seq;
+    uint8_t block[CMB_BLOCK];
+    cmb_queue *q;
+    th_format(dev, SIZE, SHIFT, &r);
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    for (uint64_t i = 1; i < 5; i++) {
+        th_ok(th_unit(log, 64, i, &addr, &seq));
+        th_ok(cmb_log_sync(log, seq));
+        if (i == 2)
+            assert_true(cmb_log_locate(log, addr, 64, &offset));
+    }
+    th_ok(cmb_log_close(log));
+    offset &= ~(uint64_t)(CMB_BLOCK - 1);
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_io_read(q, offset, block, sizeof block, 0));
+    for (unsigned bit = 0; bit < 64; bit++) { /* bytes of the payload, and records in it */
+        block[64 + bit / 8] ^= (uint8_t)(1u << bit % 8);
+        th_ok(cmb_io_write(q, offset, block, sizeof block));
+        assert_int_equal(th_open_as(dev, bit % 2, &r, NULL, &log), CMB_ECORRUPT);
+        block[64 + bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    cmb_queue_close(q);
+    cmb_device_close(dev);
+}
+
 /* ---- what changes between two looks ---- */
 
 typedef struct spoiler {
@@ -286,6 +318,7 @@ int main(void)
         cmocka_unit_test(a_reader_opens_while_the_image_grows),
         cmocka_unit_test(a_reader_finds_damage_beside_a_writer),
         cmocka_unit_test(edits_are_told_once_even_if_a_reader_fails),
+        cmocka_unit_test(a_length_in_the_header_of_a_frame_is_checked_before_it_is_used),
         cmocka_unit_test(an_edit_that_is_damaged_after_its_frame_was_checked_is_not_told),
         cmocka_unit_test(a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost),
     };

@@ -373,7 +373,46 @@ static void an_edit_that_waits_stays_while_all_segments_around_it_are_used_anew(
     rig_close(&r);
 }
 
-/* ---- records that lie ---- */
+/* ---- records that are damaged, or lie ---- */
+
+typedef struct place { uint64_t addr; uint32_t length; } place;
+
+static int take_place(void *ctx, const char *ref, uint64_t addr, uint32_t length)
+{
+    assert_string_equal(ref, "heads/main");
+    *(place *)ctx = (place){addr, length};
+    return 0;
+}
+
+static void a_run_of_edits_with_any_byte_flipped_is_refused(void **state)
+{
+    rig r, after;
+    place run = {0};
+    uint64_t at;
+    (void)state;
+    rig_open(&r, 4096);
+    put(r.store, "main", "a", "1", "first");
+    work(r.store, "main", "key", "value");
+    must(cmb_store_checkpoint(r.store));
+    must(cmb_runs_each(r.store, take_place, &run));
+    assert_true(run.length && cmb_log_locate(r.store->log, run.addr, run.length, &at));
+    sim_disk *whole = sim_fork(r.disk);
+    for (uint32_t i = 0; i < run.length; i++) {
+        uint8_t sector[512];
+        uint64_t sector_at = (at + i) / sizeof sector * sizeof sector;
+        after = r;
+        after.options.env.ctx = &after.env;
+        after.options.read_only = true;
+        after.disk = sim_fork(whole);
+        sim_peek(after.disk, sector_at, sector, sizeof sector);
+        sector[at + i - sector_at] ^= 1;
+        sim_poke(after.disk, sector_at, sector, sizeof sector);
+        must_be(cmb_store_open_device(sim_device(after.disk), &after.options, &after.store), CMB_ECORRUPT);
+        sim_free(after.disk);
+    }
+    sim_free(whole);
+    rig_close(&r);
+}
 
 static int read_record(cmb_store *store, const uint8_t *payload, size_t size)
 {
@@ -426,6 +465,7 @@ int main(void)
         cmocka_unit_test(a_detached_transaction_lands_on_what_only_was_merged_meanwhile),
         cmocka_unit_test(diff_merge_and_seal_see_logged_edits),
         cmocka_unit_test(an_edit_that_waits_stays_while_all_segments_around_it_are_used_anew),
+        cmocka_unit_test(a_run_of_edits_with_any_byte_flipped_is_refused),
         cmocka_unit_test(records_of_edits_whose_sizes_lie_are_refused),
         cmocka_unit_test(many_edits_are_merged_on_the_way_and_old_segments_are_used_again),
     };
