@@ -68,8 +68,8 @@ static uint64_t place(const char *path, uint64_t addr)
 {
     cmb_image_params params = {.hash_kind = CMB_HASH_XXH3, .node_target = 4096};
     cmb_device *dev;
-    cmb_log *log;
-    uint64_t offset;
+    cmb_log *log = NULL;
+    uint64_t offset = 0;
     if (cmb_device_open(path, CMB_OPEN_READ, NULL, &dev) || cmb_log_open_rescue(dev, &(cmb_log_options){.no_durability = true}, &params, &log))
         stop(cmb_error_detail());
     if (!cmb_log_locate(log, addr, CMB_RECORD_HEADER, &offset))
