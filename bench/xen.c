@@ -4,6 +4,7 @@
  * file with both ends in this process. Reads go past the operating system's cache.
  *
  * usage: bench-xen [FILE [SECONDS]]     FILE is made, 256 MiB, and removed; default: in the present directory
+ *        bench-xen --against DEVICE DEVICE [SECONDS]     two devices that are there, of 64 MiB or more; nothing is written
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include "io/xen/xen.h"
 
 #define SIZE     ((uint64_t)256 << 20)
+#define PART     ((uint64_t)64 << 20) /* of a device that is there */
+#define ROUNDS   3u
 #define IN_FLIGHT 32u
 #define VDEV     51712u
 
@@ -84,7 +87,7 @@ static void rig_close(rig *r, const subject *s)
 }
 
 /* Requests of `length` at random places, IN_FLIGHT at a time, for so long; requests a second. */
-static double run(cmb_device *dev, uint64_t length, uint64_t nanoseconds)
+static double run(cmb_device *dev, uint64_t size, uint64_t length, uint64_t nanoseconds)
 {
     cmb_queue *q;
     cmb_request requests[IN_FLIGHT];
@@ -107,7 +110,7 @@ static double run(cmb_device *dev, uint64_t length, uint64_t nanoseconds)
         while (free_count && now - start < nanoseconds) {
             cmb_request *r = idle[--free_count];
             random = random * 6364136223846793005u + 1442695040888963407u;
-            r->offset = (random >> 33) % (SIZE / length) * length;
+            r->offset = (random >> 33) % (size / length) * length;
             r->user = r;
             batch[n++] = *r;
         }
@@ -147,21 +150,56 @@ static void make_file(const char *file)
     cmb_device_close(dev);
 }
 
+static const uint64_t lengths[] = {4096, 262144};
+
+static uint64_t time_of(const char *seconds)
+{
+    return (uint64_t)((seconds ? atof(seconds) : 2.0) * 1e9);
+}
+
+/* Two devices by turns; how the second does by the first. */
+static void against(char *const names[2], uint64_t each)
+{
+    cmb_device *devices[2];
+    for (unsigned i = 0; i < 2; i++)
+        must(cmb_device_open(names[i], CMB_OPEN_READ, NULL, &devices[i]));
+    printf("reads past the cache, %u in flight\n", IN_FLIGHT);
+    for (unsigned l = 0; l < CMB_COUNTOF(lengths); l++) {
+        double best[2] = {0};
+        for (unsigned turn = 0; turn < 2 * ROUNDS; turn++) {
+            double rate = run(devices[turn % 2], PART, lengths[l], each / ROUNDS);
+            best[turn % 2] = rate > best[turn % 2] ? rate : best[turn % 2];
+        }
+        for (unsigned i = 0; i < 2; i++)
+            printf("%6llu B  %-24s %9.0f requests/s  %8.1f MB/s  %.2f\n", (unsigned long long)lengths[l], names[i], best[i],
+                   best[i] * (double)lengths[l] / 1e6, best[i] / best[0]);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        cmb_device_close(devices[i]);
+}
+
 int main(int argc, char **argv)
 {
-    static const uint64_t lengths[] = {4096, 262144};
+    if (argc > 1 && strcmp(argv[1], "--against") == 0) {
+        if (argc < 4) {
+            fprintf(stderr, "usage: bench-xen --against DEVICE DEVICE [SECONDS]\n");
+            return 16;
+        }
+        against(argv + 2, time_of(argv[4]));
+        return 0;
+    }
     const char *file = argc > 1 ? argv[1] : "bench-xen.tmp";
-    uint64_t each = (uint64_t)((argc > 2 ? atof(argv[2]) : 2.0) * 1e9);
+    uint64_t each = time_of(argc > 2 ? argv[2] : NULL);
     make_file(file);
     printf("reads past the cache, %u in flight, %s\n", IN_FLIGHT, file);
     for (unsigned l = 0; l < CMB_COUNTOF(lengths); l++) {
         /* By turns, and the best of each: the machine's other work is not what is measured. */
         double best[CMB_COUNTOF(subjects)] = {0};
-        for (unsigned round = 0; round < 3; round++) {
+        for (unsigned round = 0; round < ROUNDS; round++) {
             for (unsigned i = 0; i < CMB_COUNTOF(subjects); i++) {
                 rig r;
                 rig_open(&r, file, &subjects[i]);
-                double rate = run(r.dev, lengths[l], each / 3);
+                double rate = run(r.dev, SIZE, lengths[l], each / ROUNDS);
                 best[i] = rate > best[i] ? rate : best[i];
                 rig_close(&r, &subjects[i]);
             }

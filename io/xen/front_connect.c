@@ -131,13 +131,16 @@ static int back_find(front *f)
 
 /*
  * Closing and Closed, and the back end's following, even if it shows no connection: it may be about to go
- * on with the one that its predecessor had. At the deadline CMB_EBUSY.
+ * on with the one that its predecessor had. One that is Closed already is not told that we are Closing: it
+ * would follow, later than we look, and be Closing when we are past it. At the deadline CMB_EBUSY.
  */
 static int leave(front *f, uint64_t deadline)
 {
     const unsigned closed = BIT(XenbusStateClosed) | GONE;
-    unsigned state;
-    int error = state_write(f, XenbusStateClosing);
+    unsigned state = state_read(f, f->back);
+    int error = 0;
+    if (!(state & closed))
+        error = state_write(f, XenbusStateClosing);
     if (!error)
         error = state_await(f, closed | BIT(XenbusStateClosing), deadline, &state);
     if (!error)
@@ -272,14 +275,34 @@ static int state_trouble(front *f, const char *doing, unsigned state)
     return cmb_fail(CMB_EIO, "%s: the back end is in state %u while it should %s", f->dev.name, bit_number(state), doing);
 }
 
+/*
+ * The back end reads our state when it gets round to it. A front end before us that was killed while it closed the
+ * connection may leave it Closing at a time when we are Initialising: then it waits for Closed, and we for it.
+ */
+static int await_offer(front *f, uint64_t deadline, unsigned *out_state)
+{
+    const unsigned early = BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised), closing = BIT(XenbusStateClosing);
+    for (;;) {
+        int error = state_await(f, early | closing, deadline, out_state);
+        if (error || *out_state != closing)
+            return error;
+        error = leave(f, deadline);
+        if (!error)
+            error = state_write(f, XenbusStateInitialising);
+        if (error)
+            return error;
+    }
+}
+
 static int handshake(front *f, uint64_t deadline)
 {
-    const unsigned early = BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised);
     const unsigned late = BIT(XenbusStateConnected) | BIT(XenbusStateClosing) | BIT(XenbusStateClosed) | GONE;
     unsigned state;
-    if (state_await(f, early, deadline, &state))
+    int error = await_offer(f, deadline, &state);
+    if (error == CMB_EBUSY)
         return state_trouble(f, "wait for us", state);
-    int error = cmb_front_read_offer(f);
+    if (!error)
+        error = cmb_front_read_offer(f);
     if (error)
         return error;
     /* The back end says only later whether it keeps grants mapped; till then it is an offer. */

@@ -165,7 +165,9 @@ static int discard(run *r)
     uint64_t units = r->options->size / UNIT, at = next(r) % (units - 64), length = 1 + next(r) % 63;
     uint8_t *after = buffer_of(r, 0), *model = r->model + at * UNIT, zeros[UNIT] = {0};
     uint64_t bytes = length * UNIT;
-    if (r->caps.flags & CMB_CAP_DISCARD) {
+    cmb_caps now; /* some find out by the first one that they cannot */
+    cmb_device_caps(r->dev, &now);
+    if (now.flags & CMB_CAP_DISCARD) {
         int error = cmb_io_discard(r->queue, at * UNIT, bytes);
         if (!error)
             error = cmb_io_read(r->queue, at * UNIT, after, bytes, 0);

@@ -44,7 +44,8 @@ file killed 256M /dev/loop3
 four=/sys/kernel/config/nullb/four
 mkdir "$four"
 for set in blocksize=4096 size=256 cache_size=4 memory_backed=1 power=1; do echo "${set#*=}" >"$four/${set%=*}"; done
-null=/dev/nullb$(cat "$four/index")
+null=/dev/four
+[ -b $null ] || null=/dev/nullb$(cat "$four/index") # named so by older kernels
 cambium init /images/read-only --size 16M && cambium put /images/read-only greeting 'hello from dom0' -m dom0
 losetup -r /dev/loop2 /images/read-only
 truncate -s 16M /images/raw && losetup /dev/loop4 /images/raw
@@ -99,9 +100,10 @@ finish tests
 
 guest victim write
 acknowledged() { tr -d '\r' <"$log" | sed -n 's/^acknowledged \([0-9]*\)$/\1/p' | tail -1; }
+commits=@COMMITS@
 while here victim; do
     n=$(acknowledged)
-    [ "${n:-0}" -lt @COMMITS@ ] || break
+    [ "${n:-0}" -lt "$commits" ] || break
     show
     sleep 0.3
 done

@@ -215,6 +215,68 @@ static void a_connection_that_was_left_behind_is_closed_first(void **state)
 }
 
 /* What a back end says is checked: an error that names it, never a device that is wrong. */
+/* A platform that counts how often the front end says that it is Closing, and may be too slow for the back end. */
+static const cmb_xen_platform_ops *plain_ops;
+static unsigned closings;
+static bool closing_is_late;
+
+static int spying_write(cmb_xen_platform *p, uint32_t tx, const char *path, const char *value)
+{
+    static const char back[] = "/local/domain/0/backend/vbd/1/51712/state";
+    char text[16] = "";
+    bool is_state = strcmp(path, "device/vbd/51712/state") == 0;
+    closings += is_state && strcmp(value, "5") == 0;
+    if (is_state && strcmp(value, "1") == 0 && closing_is_late) {
+        closing_is_late = false;
+        assert_ok(plain_ops->write(p, tx, path, "5"));
+        while (strcmp(text, "5") != 0)
+            assert_ok(plain_ops->read(p, CMB_XEN_NO_TX, back, text, sizeof text));
+    }
+    return plain_ops->write(p, tx, path, value);
+}
+
+static int connect_spying(bed *b)
+{
+    static cmb_xen_platform_ops ops;
+    cmb_xen_end *end;
+    assert_ok(cmb_xen_end_open(b->hub, BED_DOMAIN, &end));
+    cmb_xen_platform *p = cmb_xen_end_platform(end);
+    plain_ops = p->ops;
+    ops = *p->ops;
+    ops.write = spying_write;
+    p->ops = &ops;
+    closings = 0;
+    return cmb_device_xen(p, "xen:test", BED_VDEV, b->mode, NULL, &b->take, &b->dev);
+}
+
+/* A back end that gets round to it late would be Closing when the front end waits for its offer. */
+static void a_back_end_that_is_closed_is_not_told_to_close(void **state)
+{
+    bed b;
+    bed_init(&b, BED_SIZE);
+    bed_open(&b);
+    bed_hang_up(&b);
+    assert_ok(connect_spying(&b));
+    assert_int_equal(closings, 0);
+    assert_ok(cmb_queue_open(b.dev, 4, &b.queue));
+    bed_close(&b);
+    assert_int_equal(closings, 1);
+}
+
+static void a_back_end_that_is_late_to_close_is_closed_and_begins(void **state)
+{
+    bed b;
+    bed_init(&b, BED_SIZE);
+    bed_open(&b);
+    bed_hang_up(&b);
+    closing_is_late = true;
+    assert_ok(connect_spying(&b));
+    assert_false(closing_is_late);
+    assert_ok(cmb_queue_open(b.dev, 4, &b.queue));
+    assert_ok(cmb_io_flush(b.queue));
+    bed_close(&b);
+}
+
 static void nonsense_in_the_xenstore_is_refused(void **state)
 {
     static const struct {
@@ -450,6 +512,8 @@ int main(void)
         cmocka_unit_test(a_back_end_that_does_nothing_is_an_error_in_time),
         cmocka_unit_test(a_device_can_be_opened_again_and_again),
         cmocka_unit_test(a_connection_that_was_left_behind_is_closed_first),
+        cmocka_unit_test(a_back_end_that_is_closed_is_not_told_to_close),
+        cmocka_unit_test(a_back_end_that_is_late_to_close_is_closed_and_begins),
         cmocka_unit_test(nonsense_in_the_xenstore_is_refused),
         cmocka_unit_test(sectors_that_cannot_be_are_refused),
         cmocka_unit_test(a_device_that_is_for_reading_only_says_so),
