@@ -47,24 +47,16 @@ refusals()
 
 model() { CMB_TEST_DEVICE=$1 test_model scripts_agree_with_the_model_on_the_device_that_is_named; }
 
-pairs() { awk -v from="$1" -v to="$2" -v word="$3" 'BEGIN { for (i = from; i < to; i++) printf "key %06d\t%s %d of a value as long as many are\n", i, word, i }'; }
-
 load()
 {
     image=$1
-    cambium init "$image" --force && pairs 0 50000 first | cambium load "$image" --tsv -m first || return 1
+    cambium init "$image" --force && cambium load "$image" --tsv -m first /pairs/first || return 1
     for n in 1 2 3; do
-        cambium branch "$image" create "side$n" &&
-            pairs $((n * 10000)) $((n * 10000 + 500)) "branch $n" | cambium load "$image" -b "side$n" --tsv -m "side $n" || return 1
+        cambium branch "$image" create "side$n" && cambium load "$image" -b "side$n" --tsv -m "side $n" "/pairs/side$n" || return 1
     done
     cambium put "$image" 'a key' 'of main' -m 'main goes on' || return 1
     for n in 1 2 3; do cambium merge "$image" "side$n" -m "merge $n" || return 1; done
-    cambium log "$image" | grep -c '^commit\|^[0-9a-f]\{8\}'
-    { printf 'a key\tof main\n'; pairs 0 10000 first; for n in 1 2 3; do
-        pairs $((n * 10000)) $((n * 10000 + 500)) "branch $n"
-        pairs $((n * 10000 + 500)) $((n * 10000 + 10000)) first
-    done; pairs 40000 50000 first; } | sha256sum >/tmp/expected
-    cambium dump "$image" --tsv | sha256sum | cmp - /tmp/expected && echo 'the dump is as it should be'
+    cambium dump "$image" --tsv | cmp - /pairs/merged && echo 'the dump is as it should be'
 }
 
 # The kernel's own front end drives xvdf, ours xvda: both are files in the same memory.
