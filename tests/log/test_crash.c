@@ -166,7 +166,7 @@ static uint64_t scripted_run(trace *t, unsigned steps, th_random *r)
         th_ok(cmb_log_begin(log, &app, &start));
         uint32_t length = 16 + (uint32_t)th_below(r, what == 2 ? 60000 : 900);
         th_ok(th_append(app, length, &addr));
-        if (what == 3 && !start) {
+        if (what == 3 && !start && !stream) {
             th_ok(th_append(app, 9000, &addr));
             cmb_append_abort(app);
             continue;
