@@ -24,6 +24,21 @@
 #define TRANSFER  ((uint64_t)1 << 30) /* bytes of one entry at most */
 #define IN_FLIGHT 64u
 
+/*
+ * Rings are mapped and unmapped by system calls that ThreadSanitizer does not see: a new ring where another thread's was looks like
+ * a race to it. What the kernel orders is said to it here.
+ */
+#if defined(__SANITIZE_THREAD__)
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+static char rings;
+#define RING_MAPPED() __tsan_acquire(&rings)
+#define RING_UNMAPS() __tsan_release(&rings)
+#else
+#define RING_MAPPED() ((void)0)
+#define RING_UNMAPS() ((void)0)
+#endif
+
 typedef struct uring_slot {
     cmb_request request;
     uint64_t done; /* bytes so far: short transfers are continued */
@@ -62,7 +77,9 @@ static int ring_init(struct io_uring *ring, unsigned depth)
 {
     unsigned entries = depth < RING_MAX ? depth : RING_MAX;
     struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP, .cq_entries = 2 * depth};
-    return -io_uring_queue_init_params(entries, ring, &params);
+    int error = -io_uring_queue_init_params(entries, ring, &params);
+    RING_MAPPED();
+    return error;
 }
 
 static int ring_open(uring_queue *q)
@@ -122,6 +139,7 @@ static void uring_queue_close(cmb_queue *queue)
     /* The kernel takes a ring apart later, in its own time; the file and the writer's claim go now. */
     if (q->registered)
         io_uring_unregister_files(&q->ring);
+    RING_UNMAPS();
     io_uring_queue_exit(&q->ring);
     uring_queue_free(q);
 }
@@ -340,6 +358,7 @@ static int probe(void)
     }
     if (p)
         io_uring_free_probe(p);
+    RING_UNMAPS();
     io_uring_queue_exit(&ring);
     return error;
 }
