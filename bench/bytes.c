@@ -31,16 +31,18 @@ static bool bytes_written(unsigned long long *out)
     return found;
 }
 
-static const char *edit_one(bench *b, unsigned side, bool history, uint64_t *random)
+/* `n` edits in a transaction. */
+static const char *edit_some(bench *b, unsigned side, bool history, uint64_t n, uint64_t *random)
 {
     const peer_ops *ops = b->ops[side];
     peer *p = b->loaded[side];
-    slice key = data_key(&b->data, data_random(random) % b->data.n);
-    slice other = data_key(&b->data, data_random(random) % b->data.n);
-    const char *error = ops->write_begin(p, false);
-    if (!error)
+    const char *error = n ? ops->write_begin(p, false) : NULL;
+    for (uint64_t i = 0; i < n && !error; i++) {
+        slice key = data_key(&b->data, data_random(random) % b->data.n);
+        slice other = data_key(&b->data, data_random(random) % b->data.n);
         error = ops->write_put(p, key, data_value(&b->data, other));
-    return error ? error : ops->write_commit(p, history);
+    }
+    return error || !n ? error : ops->write_commit(p, history);
 }
 
 static const char *edits(bench *b, const workload *w, unsigned side, unsigned repetition, shim_run *run, uint64_t *out_check)
@@ -54,15 +56,18 @@ static const char *edits(bench *b, const workload *w, unsigned side, unsigned re
         return error;
     if (!bytes_written(&before))
         return "the kernel does not count what a process writes";
-    const uint64_t n = b->ops[side]->settle && !history ? b->data.n / WORKING : w->operations;
+    const uint64_t working = b->data.n / WORKING, all = history || working < w->operations ? w->operations : working;
+    const uint64_t n = b->ops[side]->settle ? all : w->operations;
     for (uint64_t i = 0; i < n && !error; i++)
-        error = edit_one(b, side, history, &random);
+        error = edit_some(b, side, history, 1, &random);
     if (!error && b->ops[side]->settle)
         error = b->ops[side]->settle(b->loaded[side]);
     if (!error && (!bytes_written(&after) || after == before))
         error = "the kernel does not count what is written this way";
     if (!error)
         shim_add(run, (double)(after - before) / (double)n * (double)w->operations);
+    if (!error) /* both are to end with the same content */
+        error = edit_some(b, side, history, all - n, &random);
     return error;
 }
 
