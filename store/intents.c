@@ -219,6 +219,7 @@ static int merge_in_memory(merge *m)
     cmb_mutex_lock(&store->unit);
     if (ref->built_upto == m->from->pending && ref->built_over == m->from->root.addr) {
         m->root = ref->built;
+        error = cmb_tree_identical(&store->tree, &m->root, &m->from->commit_root, &m->as_commit);
     } else {
         error = store->scratch ? 0 : cmb_log_scratch(store->log, &store->scratch);
         if (!error)

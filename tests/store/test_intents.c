@@ -322,6 +322,21 @@ static void diff_merge_and_seal_see_logged_edits(void **state)
     rig_close(&r);
 }
 
+static void a_reader_is_told_the_same_however_often_it_asks(void **state)
+{
+    rig r, reader;
+    (void)state;
+    rig_open(&r, 256);
+    put(r.store, "main", "a", "1", "first");
+    work(r.store, "main", "c", "3");
+    work(r.store, "main", "c", NULL); /* leads back to the commit */
+    rig_after_crash(&r, true, &reader);
+    for (int i = 0; i < 3; i++)
+        assert_false(rev_of(reader.store, "main").working);
+    rig_close(&reader);
+    rig_close(&r);
+}
+
 static void many_edits_are_merged_on_the_way_and_old_segments_are_used_again(void **state)
 {
     enum { COMMITS = 9000 };
@@ -467,6 +482,7 @@ int main(void)
         cmocka_unit_test(an_edit_that_waits_stays_while_all_segments_around_it_are_used_anew),
         cmocka_unit_test(a_run_of_edits_with_any_byte_flipped_is_refused),
         cmocka_unit_test(records_of_edits_whose_sizes_lie_are_refused),
+        cmocka_unit_test(a_reader_is_told_the_same_however_often_it_asks),
         cmocka_unit_test(many_edits_are_merged_on_the_way_and_old_segments_are_used_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
