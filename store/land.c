@@ -216,6 +216,7 @@ static void release_intents(cmb_store *store, landing *landings, size_t n)
 /* *out_all: each has its record ready. */
 static int encode_intents(cmb_store *store, landing *landings, size_t n, bool *out_all)
 {
+    size_t bytes = 0;
     int error = 0;
     *out_all = true;
     for (size_t i = 0; !error && *out_all && i < n; i++) {
@@ -223,7 +224,8 @@ static int encode_intents(cmb_store *store, landing *landings, size_t n, bool *o
         *out_all = !error && is_intent(&landings[i]);
         if (*out_all)
             error = cmb_intent_encode(store, landings[i].ref, landings[i].txn->view.buffer, &landings[i].intent);
-        *out_all = *out_all && landings[i].intent;
+        bytes += landings[i].intent ? landings[i].intent->bytes : 0;
+        *out_all = landings[i].intent && bytes <= CMB_INTENTS_UNIT; /* together: what waits is bounded */
     }
     return error;
 }
@@ -258,6 +260,10 @@ static int land_intents(cmb_store *store, landing *landings, size_t n, uint64_t 
         }
     }
     release_intents(store, landings, n);
+    if (error == CMB_ENOSPC) { /* in the head: a stream may find room */
+        *out_done = false;
+        return 0;
+    }
     return cmb_store_note(store, error);
 }
 
