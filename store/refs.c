@@ -159,22 +159,8 @@ int cmb_ref_live(cmb_store *store, const char *name, size_t size, cmb_state *out
     return error;
 }
 
-int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state)
-{
-    cmb_state state;
-    cmb_live live;
-    int error = cmb_ref_live(store, name, size, &state, &live);
-    if (error)
-        return error;
-    error = cmb_state_settle(store, &live, &state);
-    cmb_live_release(store, &live);
-    if (!error)
-        *out_state = state;
-    return error;
-}
-
-/* A listing is looked at, and goes on where there is no room. */
-static int state_to_read(cmb_store *store, const char *name, size_t size, cmb_state *out_state)
+/* to_read: a listing is looked at, and goes on where there is no room. */
+static int settle_named(cmb_store *store, const char *name, size_t size, bool to_read, cmb_state *out_state)
 {
     cmb_state state;
     cmb_live live;
@@ -182,11 +168,16 @@ static int state_to_read(cmb_store *store, const char *name, size_t size, cmb_st
     int error = cmb_ref_live(store, name, size, &state, &live);
     if (error)
         return error;
-    error = cmb_state_settle_to_read(store, &live, &state, &in_memory);
+    error = to_read ? cmb_state_settle_to_read(store, &live, &state, &in_memory) : cmb_state_settle(store, &live, &state);
     cmb_live_release(store, &live);
     if (!error)
         *out_state = state;
     return error;
+}
+
+int cmb_ref_state(cmb_store *store, const char *name, size_t size, cmb_state *out_state)
+{
+    return settle_named(store, name, size, /* to_read= */ false, out_state);
 }
 
 int cmb_ref_use(cmb_store *store, const char *name, size_t size, cmb_refobj **out_ref)
@@ -279,7 +270,7 @@ static int settle_one(cmb_store *store, const char *name, size_t size, cmb_state
     const cmb_refobj *ref = find(store, cmb_hash64(name, size, 0), name, size);
     bool wanted = ref && ref->exists && ref->state.pending;
     cmb_mutex_unlock(&store->lock);
-    return wanted ? state_to_read(store, name, size, inout_state) : 0;
+    return wanted ? settle_named(store, name, size, /* to_read= */ true, inout_state) : 0;
 }
 
 static int each(cmb_store *store, cmb_view_cursor *cursor, cmb_bytes prefix, bool settled, cmb_ref_each_fn fn, void *ctx)
