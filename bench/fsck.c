@@ -60,7 +60,7 @@ static const char *check(const char *path, unsigned threads, uint64_t *out_bytes
 {
     static char text[640];
     cmb_store *store;
-    cmb_store_options options = {.read_only = true};
+    cmb_store_options options = {.read_only = true, .residency = CMB_RESIDENT_POOL}; /* as the tool does */
     cmb_fsck_options fsck = {.level = CMB_FSCK_FULL, .threads = threads};
     cmb_fsck_result result = {0};
     int rc = cmb_store_open(path, &options, &store);

@@ -22,29 +22,13 @@ typedef struct part {
     cmb_node_facts *leaves;
     chunk *chunks;
     uint32_t n_leaves, n_chunks;
+    _Atomic bool taken;   /* by one of the workers */
+    _Atomic bool scanned; /* what is above is there, and stays as it is */
 } part;
-
-struct cmb_facts {
-    cmb_store *store;
-    cmb_facts_options options;
-    part *parts; /* in the order of segments */
-    size_t n_parts, capacity;
-    _Atomic size_t next;     /* part to be scanned next */
-    _Atomic uint64_t frames, bytes;
-    _Atomic size_t memory;   /* of facts */
-    _Atomic int error;       /* the first one: all stop */
-    cmb_mutex lock;          /* the list of what is lost */
-    cmb_lost *lost;
-    size_t n_lost, lost_capacity;
-    uint64_t lost_total;
-    /* the reader's: where it was last */
-    size_t at;
-    uint32_t leaf, chunk;
-};
 
 typedef struct worker {
     cmb_facts *facts;
-    bool calls;              /* the calling thread: tells of progress */
+    bool calls; /* of the thread that asks: tells of progress */
     cmb_thread thread;
     cmb_scanner *scanner;
     cmb_facts_room room;
@@ -53,6 +37,27 @@ typedef struct worker {
     chunk *chunks;
     uint32_t n_leaves, n_chunks, leaf_room, chunk_room;
 } worker;
+
+struct cmb_facts {
+    cmb_store *store;
+    cmb_facts_options options;
+    part *parts; /* in the order of segments */
+    size_t n_parts, capacity;
+    worker *workers;     /* the first is the asking thread's, the others have threads of their own */
+    unsigned n_workers, running;
+    _Atomic size_t next; /* part to be scanned next, if it was not taken out of turn */
+    _Atomic uint64_t frames, bytes;
+    _Atomic size_t memory; /* of facts */
+    _Atomic int error;     /* the first one: all stop */
+    cmb_mutex lock;        /* the list of what is lost */
+    cmb_cond scanned;      /* a part was, or nothing more will be */
+    cmb_lost *lost;
+    size_t n_lost, lost_capacity;
+    uint64_t lost_total;
+    /* the asking thread's: where it was last */
+    size_t at;
+    uint32_t leaf, chunk;
+};
 
 static uint32_t place_of(const cmb_facts *f, uint64_t addr)
 {
@@ -211,24 +216,43 @@ static int scan_part(worker *w, part *p)
 
 /* ---- all of them ---- */
 
+static void stop(cmb_facts *f, int error)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&f->error, &none, error);
+}
+
+/* Scans a part if nobody has taken it. */
+static void scan(worker *w, part *p)
+{
+    cmb_facts *f = w->facts;
+    if (atomic_exchange(&p->taken, true))
+        return;
+    int error = w->scanner ? 0 : cmb_scanner_open(f->store->log, 0, &w->scanner);
+    if (!error)
+        error = scan_part(w, p);
+    if (error)
+        stop(f, error);
+    cmb_mutex_lock(&f->lock);
+    atomic_store_explicit(&p->scanned, true, memory_order_release);
+    cmb_cond_broadcast(&f->scanned);
+    cmb_mutex_unlock(&f->lock);
+}
+
+/* Scans the part whose turn it is. False: there is none left, or all have stopped. */
+static bool scan_next(worker *w)
+{
+    cmb_facts *f = w->facts;
+    size_t i = atomic_load(&f->error) ? f->n_parts : atomic_fetch_add(&f->next, 1);
+    if (i < f->n_parts)
+        scan(w, &f->parts[i]);
+    return i < f->n_parts;
+}
+
 static void work(void *arg)
 {
-    worker *w = arg;
-    cmb_facts *f = w->facts;
-    int error = cmb_scanner_open(f->store->log, 0, &w->scanner);
-    while (!error && !atomic_load(&f->error)) {
-        size_t i = atomic_fetch_add(&f->next, 1);
-        if (i >= f->n_parts)
-            break;
-        error = scan_part(w, &f->parts[i]);
-    }
-    int none = 0;
-    if (error)
-        atomic_compare_exchange_strong(&f->error, &none, error);
-    cmb_scanner_close(w->scanner);
-    cmb_facts_room_free(&f->store->tree, &w->room);
-    cmb_release(&f->store->alloc, w->leaves, w->leaf_room * sizeof *w->leaves);
-    cmb_release(&f->store->alloc, w->chunks, w->chunk_room * sizeof *w->chunks);
+    while (scan_next(arg))
+        ;
 }
 
 static int add_segment(void *ctx, const cmb_segment_info *info)
@@ -248,28 +272,48 @@ static int add_segment(void *ctx, const cmb_segment_info *info)
     return 0;
 }
 
-/* The calling thread works too; where no more threads are to be had, fewer do. */
-static int work_together(cmb_facts *f)
+/* The asking thread works too, whenever it would have to wait; where no more threads are to be had, fewer do. */
+static int start_workers(cmb_facts *f)
 {
-    unsigned n = f->options.threads ? f->options.threads : 1, running = 1;
+    unsigned n = f->options.threads ? f->options.threads : 1;
     n = n > THREADS_MAX ? THREADS_MAX : n > f->n_parts ? (unsigned)f->n_parts : n;
-    worker *workers = cmb_zalloc(&f->store->alloc, (n ? n : 1) * sizeof *workers);
-    if (!workers)
+    n = n ? n : 1;
+    f->workers = cmb_zalloc(&f->store->alloc, n * sizeof *f->workers);
+    if (!f->workers)
         return CMB_ENOMEM;
-    for (unsigned i = 0; i < n; i++)
-        workers[i].facts = f;
-    while (running < n && cmb_thread_start(&workers[running].thread, work, &workers[running]) == 0)
-        running++;
-    workers[0].facts = f;
-    workers[0].calls = true;
-    work(&workers[0]);
-    for (unsigned i = 1; i < running; i++)
-        cmb_thread_join(&workers[i].thread);
-    cmb_release(&f->store->alloc, workers, (n ? n : 1) * sizeof *workers);
-    return atomic_load(&f->error);
+    f->n_workers = n;
+    for (unsigned i = 0; i < f->n_workers; i++)
+        f->workers[i] = (worker){.facts = f, .calls = i == 0};
+    for (f->running = 1; f->running < f->n_workers; f->running++) {
+        worker *w = &f->workers[f->running];
+        if (cmb_thread_start(&w->thread, work, w))
+            break;
+    }
+    return 0;
 }
 
-int cmb_facts_gather(cmb_store *store, const cmb_facts_options *options, cmb_facts **out_facts)
+static void join_workers(cmb_facts *f)
+{
+    for (; f->running > 1; f->running--)
+        cmb_thread_join(&f->workers[f->running - 1].thread);
+    f->running = 0;
+}
+
+static void free_worker(worker *w)
+{
+    const cmb_store *store = w->facts->store;
+    cmb_scanner_close(w->scanner);
+    cmb_facts_room_free(&store->tree, &w->room);
+    cmb_release(&store->alloc, w->leaves, w->leaf_room * sizeof *w->leaves);
+    cmb_release(&store->alloc, w->chunks, w->chunk_room * sizeof *w->chunks);
+}
+
+static int out_of_memory(void)
+{
+    return cmb_fail(CMB_ENOMEM, "out of memory while the log was checked");
+}
+
+int cmb_facts_start(cmb_store *store, const cmb_facts_options *options, cmb_facts **out_facts)
 {
     cmb_facts *f = cmb_zalloc(&store->alloc, sizeof *f);
     if (!f)
@@ -279,6 +323,8 @@ int cmb_facts_gather(cmb_store *store, const cmb_facts_options *options, cmb_fac
     if (!f->options.memory)
         f->options.memory = MEMORY_DEFAULT;
     int error = cmb_mutex_init(&f->lock);
+    if (!error && (error = cmb_cond_init(&f->scanned)) != 0)
+        cmb_mutex_destroy(&f->lock);
     if (error) {
         cmb_release(&store->alloc, f, sizeof *f);
         return error;
@@ -287,13 +333,27 @@ int cmb_facts_gather(cmb_store *store, const cmb_facts_options *options, cmb_fac
     if (error == CMB_ECORRUPT || error == CMB_EIO) /* the check of the tables tells of it */
         error = 0;
     if (!error)
-        error = work_together(f);
+        error = start_workers(f);
     if (error) {
         cmb_facts_destroy(f);
-        return error == CMB_ENOMEM ? cmb_fail(CMB_ENOMEM, "out of memory while the log was checked") : error;
+        return error == CMB_ENOMEM ? out_of_memory() : error;
     }
     *out_facts = f;
     return 0;
+}
+
+/* What stopped the scan, as far as is known. */
+static int error_of(const cmb_facts *f)
+{
+    int error = atomic_load_explicit(&f->error, memory_order_relaxed);
+    return error == CMB_ENOMEM ? out_of_memory() : error;
+}
+
+int cmb_facts_finish(cmb_facts *f)
+{
+    work(&f->workers[0]);
+    join_workers(f);
+    return error_of(f);
 }
 
 void cmb_facts_destroy(cmb_facts *f)
@@ -301,24 +361,48 @@ void cmb_facts_destroy(cmb_facts *f)
     if (!f)
         return;
     cmb_allocator alloc = f->store->alloc;
+    stop(f, CMB_ENOTFOUND); /* nobody asks any more */
+    join_workers(f);
+    for (unsigned i = 0; i < f->n_workers; i++)
+        free_worker(&f->workers[i]);
+    cmb_release(&alloc, f->workers, f->n_workers * sizeof *f->workers);
     for (size_t i = 0; i < f->n_parts; i++) {
         cmb_release(&alloc, f->parts[i].leaves, f->parts[i].n_leaves * sizeof(cmb_node_facts));
         cmb_release(&alloc, f->parts[i].chunks, f->parts[i].n_chunks * sizeof(chunk));
     }
     cmb_release(&alloc, f->parts, f->capacity * sizeof *f->parts);
     cmb_release(&alloc, f->lost, f->lost_capacity * sizeof *f->lost);
+    cmb_cond_destroy(&f->scanned);
     cmb_mutex_destroy(&f->lock);
     cmb_release(&alloc, f, sizeof *f);
 }
 
 /* ---- asking ---- */
 
-/* The part that a record lies in: most are asked for one after the other. */
+/* Scans it, or others while somebody else does. False: all have stopped. */
+static bool wait_for(cmb_facts *f, part *p)
+{
+    if (!atomic_load_explicit(&p->scanned, memory_order_acquire) && !atomic_load(&f->error))
+        scan(&f->workers[0], p);
+    while (!atomic_load_explicit(&p->scanned, memory_order_acquire)) {
+        if (scan_next(&f->workers[0]))
+            continue;
+        cmb_mutex_lock(&f->lock);
+        while (!atomic_load(&p->scanned) && !atomic_load(&f->error))
+            cmb_cond_wait(&f->scanned, &f->lock);
+        cmb_mutex_unlock(&f->lock);
+        if (atomic_load(&f->error))
+            return false;
+    }
+    return true;
+}
+
+/* The part that a record lies in, when it was scanned: most are asked for one after the other. */
 static const part *find_part(cmb_facts *f, uint64_t addr)
 {
     uint64_t segment = addr >> cmb_log_params(f->store->log)->segment_shift;
     if (f->at < f->n_parts && f->parts[f->at].segment == segment)
-        return &f->parts[f->at];
+        return wait_for(f, &f->parts[f->at]) ? &f->parts[f->at] : NULL;
     size_t low = 0, n = f->n_parts;
     while (n > 0) {
         size_t half = n / 2;
@@ -330,7 +414,13 @@ static const part *find_part(cmb_facts *f, uint64_t addr)
         return NULL;
     f->at = low;
     f->leaf = f->chunk = 0;
-    return &f->parts[low];
+    return wait_for(f, &f->parts[low]) ? &f->parts[low] : NULL;
+}
+
+int cmb_facts_wait(cmb_facts *f, uint64_t addr)
+{
+    find_part(f, addr);
+    return error_of(f);
 }
 
 bool cmb_facts_leaf(cmb_facts *f, uint64_t addr, cmb_node_facts *out_facts)

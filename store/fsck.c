@@ -2,7 +2,7 @@
 /*
  * fsck.c: looking for damage (fsck.h). Each layer is asked in turn, from the superblocks up; damage is told and
  * stepped over where that is possible. A full check reads the log once from end to end, in large pieces and by several
- * threads (facts.h); the walk over the trees that follows reads inner nodes and holds the leaves' facts against them. Nothing is
+ * threads (facts.h); beside it the walk over the trees reads inner nodes and holds the leaves' facts against them. Nothing is
  * written.
  */
 #include <cambium/fsck.h>
@@ -200,7 +200,7 @@ static void mark_shared(void *ctx, uint32_t id, const cmb_owner *owner)
 static void mark_progress(void *ctx, uint64_t bytes)
 {
     fsck *f = ctx;
-    tell_progress(f, f->facts ? 0 : bytes); /* what the walk of a full check reads itself is little */
+    tell_progress(f, f->facts ? cmb_facts_bytes(f->facts) : bytes); /* what the walk of a full check reads itself is little */
 }
 
 static int check_trees(fsck *f)
@@ -217,7 +217,8 @@ static int check_trees(fsck *f)
     f->result.leaves = f->mark.leaves.count;
     f->result.values = f->mark.values.count;
     f->result.commits = f->mark.commits.count;
-    f->result.bytes = full ? cmb_facts_bytes(f->facts) : f->mark.bytes - f->mark.leaves.bytes - f->mark.values.bytes;
+    if (!full)
+        f->result.bytes = f->mark.bytes - f->mark.leaves.bytes - f->mark.values.bytes;
     return 0;
 }
 
@@ -234,16 +235,23 @@ static void facts_progress(void *ctx, uint64_t bytes)
     tell_progress(ctx, bytes);
 }
 
-static int gather_facts(fsck *f)
+static int start_facts(fsck *f)
 {
     uint64_t log = 0;
     int error = cmb_log_segments(f->store->log, measure_segment, &log);
     f->total = error ? 0 : log; /* a table that cannot be read was told of */
     cmb_facts_options options = {.threads = f->options->threads, .memory = f->options->memory, .progress = facts_progress, .ctx = f};
-    error = error == CMB_ENOMEM ? error : cmb_facts_gather(f->store, &options, &f->facts);
-    if (!error)
-        f->result.frames = cmb_facts_frames(f->facts);
-    return error;
+    return error == CMB_ENOMEM ? error : cmb_facts_start(f->store, &options, &f->facts);
+}
+
+static int finish_facts(fsck *f)
+{
+    int error = cmb_facts_finish(f->facts);
+    if (error)
+        return error;
+    f->result.frames = cmb_facts_frames(f->facts);
+    f->result.bytes = cmb_facts_bytes(f->facts);
+    return 0;
 }
 
 /* Does anything that is kept lie in the frame that begins here? Its length is not known: the longest one's is taken. */
@@ -340,10 +348,12 @@ static int run(fsck *f)
     if (error || f->options->level == CMB_FSCK_QUICK)
         return error;
     if (full)
-        error = gather_facts(f);
+        error = start_facts(f);
     uint64_t before = f->report.findings;
     if (!error)
         error = check_trees(f);
+    if (!error && full)
+        error = finish_facts(f);
     if (error || !full)
         return error;
     if (f->report.findings == before) /* what cannot be read has no shape */

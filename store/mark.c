@@ -103,11 +103,15 @@ static int enter(void *ctx, const cmb_noderef *ref)
     w->path[ref->level] = ref->addr;
     if (ref->addr == 0)
         return 0;
-    int error = add(w, ref->addr, ref->length, w->is_table ? &m->tables : ref->level ? &m->nodes : &m->leaves, &added);
-    if (!error && !added)
+    int error = w->options->facts ? cmb_facts_wait(w->options->facts, ref->addr) : 0;
+    if (!error)
+        error = add(w, ref->addr, ref->length, w->is_table ? &m->tables : ref->level ? &m->nodes : &m->leaves, &added);
+    if (error)
+        return error;
+    if (!added) {
         error = met_again(w, ref->addr, ref->level + 1u);
-    if (error || !added)
         return error ? error : 1;
+    }
     if (!w->is_table && ref->level == 0)
         m->entries += ref->count;
     return 0;

@@ -192,7 +192,8 @@ static int check_store(check *k, cmb_store *store, cmb_fsck_level level, cmb_fsc
 static int check_image(check *k, cmb_fsck_level level)
 {
     cmb_store *store;
-    cmb_store_options open = {.read_only = true, .allow_no_durability = true};
+    /* Not the mapping: there, a disk that fails under the check is a signal and not a finding. */
+    cmb_store_options open = {.read_only = true, .allow_no_durability = true, .residency = CMB_RESIDENT_POOL};
     cmb_fsck_result result;
     int rc = CMB_ESTALE;
     for (int round = 0; round < ROUNDS && rc == CMB_ESTALE; round++) {
