@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * xen.c: what the Xen front end costs: the same requests on a file by itself, and on a virtual device over that
- * file with both ends in this process. Reads go past the operating system's cache.
+ * file with both ends in this process. Reads go past the operating system's cache, writes into
+ * it, as they do on a file.
  *
  * usage: bench-xen [FILE [SECONDS]]     FILE is made, 256 MiB, and removed; default: in the present directory
  *        bench-xen --against DEVICE DEVICE [SECONDS]     two devices that are there, of 64 MiB or more; nothing is written
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io/io.h"
@@ -16,7 +18,8 @@
 
 #define SIZE     ((uint64_t)256 << 20)
 #define PART     ((uint64_t)64 << 20) /* of a device that is there */
-#define ROUNDS   3u
+#define ROUNDS   8u
+#define WARM_UP  8u /* a part of a round as large as 1 / so many goes before it: memory is found then, and rings filled */
 #define IN_FLIGHT 32u
 #define VDEV     51712u
 
@@ -86,9 +89,27 @@ static void rig_close(rig *r, const subject *s)
     cmb_device_close(r->disk);
 }
 
-/* Requests of `length` at random places, IN_FLIGHT at a time, for so long; requests a second. */
-static double run(cmb_device *dev, uint64_t size, uint64_t length, uint64_t nanoseconds)
+typedef struct work {
+    cmb_op op;
+    uint64_t size, length; /* of the device, of a request */
+} work;
+
+typedef struct result {
+    double rate; /* requests a second, the best round's */
+    double cpu, bytes; /* seconds of the whole process, and what was moved in them, in all rounds */
+} result;
+
+static double cpu_seconds(void)
 {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Requests at random places, IN_FLIGHT at a time, for so long; requests a second. */
+static double run(cmb_device *dev, const work *w, uint64_t nanoseconds)
+{
+    uint64_t size = w->size, length = w->length;
     cmb_queue *q;
     cmb_request requests[IN_FLIGHT];
     cmb_completion done[IN_FLIGHT];
@@ -99,7 +120,7 @@ static double run(cmb_device *dev, uint64_t size, uint64_t length, uint64_t nano
     unsigned free_count = IN_FLIGHT, in_flight = 0;
     for (unsigned i = 0; i < IN_FLIGHT; i++)
         requests[i] = (cmb_request){
-            .op = CMB_OP_READ, .flags = CMB_IO_UNCACHED, .length = length, .buffer = memory + i * length};
+            .op = w->op, .flags = w->op == CMB_OP_READ ? CMB_IO_UNCACHED : 0, .length = length, .buffer = memory + i * length};
     cmb_request *idle[IN_FLIGHT];
     for (unsigned i = 0; i < IN_FLIGHT; i++)
         idle[i] = &requests[i];
@@ -134,6 +155,7 @@ static double run(cmb_device *dev, uint64_t size, uint64_t length, uint64_t nano
     return (double)finished * 1e9 / (double)(now - start);
 }
 
+/* Afterwards it lies in the operating system's cache. */
 static void make_file(const char *file)
 {
     cmb_device *dev;
@@ -157,25 +179,56 @@ static uint64_t time_of(const char *seconds)
     return (uint64_t)((seconds ? atof(seconds) : 2.0) * 1e9);
 }
 
+static void measure(cmb_device *dev, const work *w, uint64_t each, result *r)
+{
+    (void)run(dev, w, each / ROUNDS / WARM_UP);
+    double before = cpu_seconds(), start = (double)cmb_os_monotonic();
+    double rate = run(dev, w, each / ROUNDS);
+    r->cpu += cpu_seconds() - before;
+    r->bytes += rate * ((double)cmb_os_monotonic() - start) / 1e9 * (double)w->length;
+    r->rate = rate > r->rate ? rate : r->rate;
+}
+
+static void report(const work *w, const char *name, const result *r, const result *first)
+{
+    printf("%-5s %6llu B  %-24s %9.0f requests/s  %8.1f MB/s  %.2f  %6.1f ms of CPU a GB\n",
+           w->op == CMB_OP_READ ? "read" : "write", (unsigned long long)w->length, name, r->rate,
+           r->rate * (double)w->length / 1e6, r->rate / first->rate, r->cpu * 1e12 / r->bytes);
+}
+
 /* Two devices by turns; how the second does by the first. */
 static void against(char *const names[2], uint64_t each)
 {
     cmb_device *devices[2];
     for (unsigned i = 0; i < 2; i++)
         must(cmb_device_open(names[i], CMB_OPEN_READ, NULL, &devices[i]));
-    printf("reads past the cache, %u in flight\n", IN_FLIGHT);
+    printf("reads past the cache, %u in flight; the rate by that of the first\n", IN_FLIGHT);
     for (unsigned l = 0; l < CMB_COUNTOF(lengths); l++) {
-        double best[2] = {0};
-        for (unsigned turn = 0; turn < 2 * ROUNDS; turn++) {
-            double rate = run(devices[turn % 2], PART, lengths[l], each / ROUNDS);
-            best[turn % 2] = rate > best[turn % 2] ? rate : best[turn % 2];
-        }
+        const work w = {.op = CMB_OP_READ, .size = PART, .length = lengths[l]};
+        result results[2] = {0};
+        for (unsigned turn = 0; turn < 2 * ROUNDS; turn++)
+            measure(devices[turn % 2], &w, each, &results[turn % 2]);
         for (unsigned i = 0; i < 2; i++)
-            printf("%6llu B  %-24s %9.0f requests/s  %8.1f MB/s  %.2f\n", (unsigned long long)lengths[l], names[i], best[i],
-                   best[i] * (double)lengths[l] / 1e6, best[i] / best[0]);
+            report(&w, names[i], &results[i], &results[0]);
     }
     for (unsigned i = 0; i < 2; i++)
         cmb_device_close(devices[i]);
+}
+
+/* By turns, and the best of each: the machine's other work is not what is measured. */
+static void compare(const char *file, const work *w, uint64_t each)
+{
+    result results[CMB_COUNTOF(subjects)] = {0};
+    make_file(file);
+    for (unsigned turn = 0; turn < ROUNDS * CMB_COUNTOF(subjects); turn++) {
+        rig r;
+        unsigned i = turn % CMB_COUNTOF(subjects);
+        rig_open(&r, file, &subjects[i]);
+        measure(r.dev, w, each, &results[i]);
+        rig_close(&r, &subjects[i]);
+    }
+    for (unsigned i = 0; i < CMB_COUNTOF(subjects); i++)
+        report(w, subjects[i].name, &results[i], &results[0]);
 }
 
 int main(int argc, char **argv)
@@ -190,24 +243,11 @@ int main(int argc, char **argv)
     }
     const char *file = argc > 1 ? argv[1] : "bench-xen.tmp";
     uint64_t each = time_of(argc > 2 ? argv[2] : NULL);
-    make_file(file);
-    printf("reads past the cache, %u in flight, %s\n", IN_FLIGHT, file);
-    for (unsigned l = 0; l < CMB_COUNTOF(lengths); l++) {
-        /* By turns, and the best of each: the machine's other work is not what is measured. */
-        double best[CMB_COUNTOF(subjects)] = {0};
-        for (unsigned round = 0; round < ROUNDS; round++) {
-            for (unsigned i = 0; i < CMB_COUNTOF(subjects); i++) {
-                rig r;
-                rig_open(&r, file, &subjects[i]);
-                double rate = run(r.dev, SIZE, lengths[l], each / ROUNDS);
-                best[i] = rate > best[i] ? rate : best[i];
-                rig_close(&r, &subjects[i]);
-            }
-        }
-        for (unsigned i = 0; i < CMB_COUNTOF(subjects); i++)
-            printf("%6llu B  %-24s %9.0f requests/s  %8.1f MB/s  %.2f of the file\n", (unsigned long long)lengths[l],
-                   subjects[i].name, best[i], best[i] * (double)lengths[l] / 1e6, best[i] / best[0]);
+    printf("reads past the cache, writes into it, %u in flight, %s; the rate by that of the file\n", IN_FLIGHT, file);
+    for (unsigned i = 0; i < 2 * CMB_COUNTOF(lengths); i++) {
+        const work w = {.op = i % 2 ? CMB_OP_WRITE : CMB_OP_READ, .size = SIZE, .length = lengths[i / 2]};
+        compare(file, &w, each);
+        unlink(file);
     }
-    unlink(file);
     return 0;
 }
