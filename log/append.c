@@ -4,8 +4,9 @@
  * are cut off as a batch by whoever makes them durable (sync.c).
  *
  * A unit that outgrows memory has its full frames written before it ends. If it aborts then, they
- * stay in the chain as records that nothing names: the batch goes on after them, and what makes a
- * unit count (its EDITS or SEGMENTS records) is only appended when it is published.
+ * stay in the chain as records that nothing names: the batch goes on after them. So that holds up to the
+ * unit's first record that recovery takes at its word (EDITS, INTENTS, SEGMENTS): from there on the
+ * unit stays in memory until it is whole, and what aborts is truncated.
  */
 #include "log/internal.h"
 
@@ -231,7 +232,7 @@ static int frame_begin(cmb_appender *app, uint32_t length)
         }
         batch->last = frame;
     }
-    bool ahead = !e && batch->bytes >= CMB_UNIT_AHEAD;
+    bool ahead = !e && !app->counts && batch->bytes >= CMB_UNIT_AHEAD;
     cmb_mutex_unlock(&log->lock);
     return ahead ? cmb_write_ahead(app) : e;
 }
@@ -269,6 +270,12 @@ int cmb_append(cmb_appender *app, uint32_t length, uint64_t *out_addr, void **ou
     return app->stream ? cmb_stream_append(app, length, out_addr, out_buf) : head_append(app, length, out_addr, out_buf);
 }
 
+/* Does recovery act on a record of this kind by its being there? */
+static bool record_counts(uint8_t kind)
+{
+    return kind == CMB_RECORD_EDITS || kind == CMB_RECORD_INTENTS || kind == CMB_RECORD_SEGMENTS;
+}
+
 int cmb_append_record(cmb_appender *app, uint8_t kind, const void *payload, uint32_t length, uint64_t *out_addr)
 {
     if (length > CMB_RECORD_MAX - CMB_RECORD_HEADER)
@@ -281,6 +288,7 @@ int cmb_append_record(cmb_appender *app, uint8_t kind, const void *payload, uint
     if (length)
         memcpy((uint8_t *)record + CMB_RECORD_HEADER, payload, length);
     cmb_record_seal(record, kind, length + CMB_RECORD_HEADER, addr);
+    app->counts |= !app->own && record_counts(kind);
     *out_addr = addr;
     return 0;
 }
@@ -500,6 +508,7 @@ int cmb_unit_segments(cmb_appender *app, uint64_t root_addr, uint32_t root_lengt
     int e = cmb_append(app, (uint32_t)size + CMB_RECORD_HEADER, &addr, &buf);
     if (e)
         return e;
+    app->counts = true;
     uint8_t *p = (uint8_t *)buf + CMB_RECORD_HEADER;
     cmb_put32(p, (uint32_t)n);
     cmb_put32(p + 4, checkpoint ? CMB_SEGMENTS_CHECKPOINT : 0);

@@ -22,7 +22,7 @@
 #include "log/log.h"
 
 #define CMB_QUEUED_MAX (32u << 20)     /* bytes queued and not written, before an appender writes them itself */
-#define CMB_UNIT_AHEAD (8u << 20)      /* bytes of an open unit in memory, before its full frames are written */
+#define CMB_UNIT_AHEAD (8u << 20)      /* bytes of an open unit in memory, before its full frames are written, unless it counts */
 #define CMB_PREPARE_STEP (1u << 20)    /* bytes written with zeros ahead of the head at a time, at most */
 #define CMB_NEXT_TARGET 8u             /* next segments that begin tops up to */
 #define CMB_GROW_SEGMENTS 8u
@@ -273,6 +273,7 @@ struct cmb_appender {
     bool stream, scratch; /* neither: a head unit */
     bool urgent; /* may use the reserve */
     bool own;    /* the log's own records may use a segment's last block */
+    bool counts; /* holds a record that recovery takes at its word: no frame is written before the unit is whole */
     uint64_t bytes;
     /* a head unit: what abort goes back to */
     cmb_head start;

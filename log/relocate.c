@@ -461,6 +461,7 @@ static int append_entries(const mover *m, const publication *p, cmb_appender *ap
     int e = cmb_append(app, (uint32_t)size + CMB_RECORD_HEADER, &addr, &buf);
     if (e)
         return e;
+    app->counts = true;
     uint8_t *q = (uint8_t *)buf + CMB_RECORD_HEADER;
     cmb_put32(q, (uint32_t)entries);
     q += CMB_SEGMENTS_HEADER;

@@ -149,6 +149,46 @@ static void a_large_unit_is_written_ahead_and_may_still_abort(void **state)
     cmb_device_close(dev);
 }
 
+/* What recovery is told of comes from the published units alone, though the aborted ones outgrew memory. */
+static void intents_of_a_unit_that_aborts_after_outgrowing_memory_are_never_told(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    static const unsigned before[] = {0, 1, 12, 15}; /* records of 1 MiB ahead of the intents, of 24 */
+    static th_edits edits;
+    for (unsigned i = 0; i < CMB_COUNTOF(before); i++) {
+        cmb_device *dev = th_mem(0);
+        th_format(dev, 0, 22, &r);
+        cmb_log *log;
+        cmb_appender *app;
+        uint64_t addr, seq, first;
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        th_start(log, 0);
+        th_ok(th_unit(log, 500, 1, &first, &seq));
+        th_ok(cmb_log_begin(log, &app, NULL));
+        for (unsigned k = 0; k < 24; k++) {
+            if (k == before[i])
+                th_ok(cmb_append_record(app, CMB_RECORD_INTENTS, "aborted.", 8, &addr));
+            th_ok(th_append(app, CMB_RECORD_MAX, &addr));
+        }
+        th_check(log, addr, CMB_RECORD_MAX);
+        cmb_append_abort(app);
+        th_ok(cmb_log_begin(log, &app, NULL));
+        th_ok(cmb_append_record(app, CMB_RECORD_INTENTS, "\2\0\0\0\0\0\0", 8, &addr));
+        th_ok(cmb_log_publish(app, "\3\0\0\0\0\0\0", 8, &seq));
+        th_ok(cmb_log_sync(log, seq));
+        cmb_log *reader;
+        th_ok(th_open_as(dev, false, &r, &edits, &reader));
+        assert_int_equal(edits.n, 3);
+        for (unsigned k = 0; k < 3; k++)
+            assert_int_equal(edits.values[k], k + 1);
+        th_check(reader, first, 500);
+        th_ok(cmb_log_close(reader));
+        th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+}
+
 static void an_unadopted_stream_leaves_nothing(void **state)
 {
     (void)state;
@@ -430,6 +470,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_share_flushes_and_readers_see_queued_data),
         cmocka_unit_test(a_large_unit_is_written_ahead_and_may_still_abort),
+        cmocka_unit_test(intents_of_a_unit_that_aborts_after_outgrowing_memory_are_never_told),
         cmocka_unit_test(an_unadopted_stream_leaves_nothing),
         cmocka_unit_test(a_failed_write_or_flush_latches_and_readers_go_on),
         cmocka_unit_test(one_thread_makes_the_same_bytes_in_memory_and_in_a_file),
