@@ -67,13 +67,13 @@ static bool troubled(const front *f)
     return f->state == FRONT_LOST || f->state == FRONT_BROKEN || (f->state == FRONT_UNPLUGGED && f->in_rings == 0);
 }
 
+/* First all rings' answers: the memory that they give back may be what a request in any of the rings waits for. */
 static void rings_run(front *f)
 {
-    for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++) {
+    for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
         cmb_ring_collect(f, &f->rings[i]);
-        if (f->state != FRONT_BROKEN)
-            cmb_ring_issue(f, &f->rings[i]);
-    }
+    for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
+        cmb_ring_issue(f, &f->rings[i]);
 }
 
 /* Everything that can be done without sleeping; and if the connection is over, what follows. The caller is the poller. */
