@@ -8,7 +8,7 @@
  *                waited for by the unit's owner, never the other way round
  *   lock         everything below; short, except that pages may be read under it
  *   table_lock   loading of pages and growth of the two radix trees
- *   map_lock, pool_lock, scratch_lock, run shards: leaves
+ *   map_lock, pool_lock, scratch_lock, flush_lock, run shards: leaves (flush_lock is held while the device flushes)
  *
  * Readers take none of them for data that is written: a radix page, once loaded, stays until close,
  * and a segment's word and its written mark are atomics.
@@ -375,6 +375,9 @@ struct cmb_log {
     cmb_mutex map_lock;
     atomic_bool map_failed;
     _Atomic(const uint8_t *) regions[CMB_MAP_REGIONS];
+
+    cmb_mutex flush_lock;
+    bool flush_failed; /* of any queue: no later one is believed */
 
     cmb_mutex scratch_lock;
     cmb_appender *scratches;

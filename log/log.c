@@ -140,7 +140,7 @@ int cmb_log_probe(cmb_device *dev, const cmb_allocator *alloc, cmb_image_params 
 
 static int locks_init(cmb_log *log)
 {
-    cmb_mutex *const mutexes[] = {&log->lock, &log->table_lock, &log->map_lock, &log->pool_lock, &log->scratch_lock};
+    cmb_mutex *const mutexes[] = {&log->lock, &log->table_lock, &log->map_lock, &log->pool_lock, &log->scratch_lock, &log->flush_lock};
     size_t i = 0;
     int e = 0;
     for (; i < CMB_COUNTOF(mutexes) && !e; i++)
@@ -160,6 +160,7 @@ static int locks_init(cmb_log *log)
 static void locks_destroy(cmb_log *log)
 {
     cmb_cond_destroy(&log->changed);
+    cmb_mutex_destroy(&log->flush_lock);
     cmb_mutex_destroy(&log->scratch_lock);
     cmb_mutex_destroy(&log->pool_lock);
     cmb_mutex_destroy(&log->map_lock);

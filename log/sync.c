@@ -51,11 +51,20 @@ uint64_t cmb_log_generation(const cmb_log *log)
     return caps.generation;
 }
 
+/*
+ * One at a time, and none after one that failed: a device (a file, under Linux) may tell of a write that was lost to one
+ * flush alone, whichever comes first, and whoever else waits for that write must not be told that it is durable.
+ */
 int cmb_log_flush(cmb_log *log, cmb_queue *queue, uint64_t generation)
 {
     if (!(log->caps.flags & CMB_CAP_FLUSH))
         return 0;
-    int e = cmb_io_flush(queue);
+    cmb_mutex_lock(&log->flush_lock);
+    int e = log->flush_failed ? cmb_fail(CMB_EIO, "%s: an earlier flush has failed", log->dev->name) : 0;
+    if (!e)
+        e = cmb_io_flush(queue);
+    log->flush_failed |= e != 0;
+    cmb_mutex_unlock(&log->flush_lock);
     if (e)
         return e;
     atomic_fetch_add_explicit(&log->flushes, 1, memory_order_relaxed);

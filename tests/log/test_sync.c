@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-#include "helper.h"
+#include "hook.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -264,6 +264,64 @@ static void a_failed_write_or_flush_latches_and_readers_go_on(void **state)
 
 /* ---- the same bytes everywhere ---- */
 
+/* A device that tells of a lost write to one flush alone: to the first, which takes its time. */
+typedef struct loser {
+    atomic_bool armed, told;
+    atomic_uint others; /* flushes begun since */
+} loser;
+
+static int lose(void *ctx, const cmb_request *request)
+{
+    loser *l = ctx;
+    if (request->op != CMB_OP_FLUSH)
+        return 0;
+    if (!atomic_exchange(&l->armed, false)) {
+        atomic_fetch_add(&l->others, atomic_load(&l->told));
+        return 0;
+    }
+    atomic_store(&l->told, true);
+    for (unsigned i = 0; i < 100 && !atomic_load(&l->others); i++) /* for another one to come in meanwhile, if it may */
+        usleep(2000);
+    return cmb_fail(CMB_EIO, "a write was lost");
+}
+
+static void *finish_stream(void *arg)
+{
+    return (void *)(intptr_t)cmb_stream_finish(arg);
+}
+
+static void a_commit_does_not_count_as_durable_when_the_device_told_another_flush_of_its_lost_write(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    static loser l;
+    cmb_device *dev = th_hook_over(th_mem(64u << 20), NULL, lose, &l);
+    th_format(dev, 64u << 20, 21, &r);
+    cmb_log *log;
+    cmb_appender *stream;
+    uint64_t addr, seq;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    th_ok(cmb_log_stream(log, &stream));
+    th_ok(th_append(stream, 5000, &addr));
+    th_ok(th_unit(log, 500, 1, &addr, &seq));
+    th_ok(cmb_log_write_out(log));
+    atomic_store(&l.armed, true);
+    pthread_t thread;
+    void *result;
+    assert_int_equal(pthread_create(&thread, NULL, finish_stream, stream), 0);
+    while (!atomic_load(&l.told))
+        usleep(100);
+    assert_int_equal(cmb_log_sync(log, seq), CMB_EUNKNOWN);
+    pthread_join(thread, &result);
+    assert_int_equal((int)(intptr_t)result, CMB_EUNKNOWN);
+    assert_int_equal(atomic_load(&l.others), 0); /* no flush is believed any more, so none is made */
+    assert_int_equal(th_unit(log, 500, 2, &addr, &seq), CMB_EREADONLY);
+    cmb_append_abort(stream);
+    (void)cmb_log_close(log);
+    cmb_device_close(dev);
+}
+
 static void script(cmb_device *dev, uint64_t size)
 {
     th_random r = {77};
@@ -473,6 +531,7 @@ int main(void)
         cmocka_unit_test(intents_of_a_unit_that_aborts_after_outgrowing_memory_are_never_told),
         cmocka_unit_test(an_unadopted_stream_leaves_nothing),
         cmocka_unit_test(a_failed_write_or_flush_latches_and_readers_go_on),
+        cmocka_unit_test(a_commit_does_not_count_as_durable_when_the_device_told_another_flush_of_its_lost_write),
         cmocka_unit_test(one_thread_makes_the_same_bytes_in_memory_and_in_a_file),
         cmocka_unit_test(an_allocation_that_fails_anywhere_leaves_no_leak_and_a_good_image),
         cmocka_unit_test(an_open_whose_memory_ends_anywhere_tells_every_edit_or_fails),
