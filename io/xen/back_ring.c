@@ -40,11 +40,15 @@ void cmb_back_ring_unmap(cmb_xen_back *b, back_ring *r)
 
 static void unmap_job(cmb_xen_back *b, back_job *job)
 {
+    uint32_t refs[CMB_XEN_SEGMENTS_MAX];
+    unsigned n = 0;
     for (unsigned i = 0; i < job->segments; i++) {
         if (job->mapped[i])
-            cmb_xen_end_unmap(b->end, &job->segment[i].gref, 1);
+            refs[n++] = job->segment[i].gref;
         job->mapped[i] = false;
     }
+    if (n)
+        cmb_xen_end_unmap(b->end, refs, n);
 }
 
 /* A page that stays mapped if it may; `*out_alone`: it does not. */
@@ -68,9 +72,23 @@ static int map_page(cmb_xen_back *b, uint32_t ref, bool write, void **out_page, 
     return 0;
 }
 
+/* Pages for this request alone, in one call. */
+static int map_alone(cmb_xen_back *b, back_job *job, bool write)
+{
+    uint32_t refs[CMB_XEN_SEGMENTS_MAX];
+    for (unsigned i = 0; i < job->segments; i++)
+        refs[i] = job->segment[i].gref;
+    int error = cmb_xen_end_map(b->end, b->front_domid, refs, job->segments, write, job->page);
+    for (unsigned i = 0; i < job->segments; i++)
+        job->mapped[i] = error == 0;
+    return error;
+}
+
 static int map_job(cmb_xen_back *b, back_job *job)
 {
     bool write = job->operation == BLKIF_OP_READ;
+    if (!b->persistent)
+        return map_alone(b, job, write);
     for (unsigned i = 0; i < job->segments; i++) {
         int error = map_page(b, job->segment[i].gref, write, &job->page[i], &job->mapped[i]);
         if (error)
@@ -340,7 +358,10 @@ static void run(cmb_xen_back *b, back_job *job, const union blkif_sring_entry *e
     } else if (job->fault == CMB_XEN_FAULT_UNSUPPORTED || !offered(b, job->told)) {
         job->status = BLKIF_RSP_EOPNOTSUPP;
     } else if (job->told == BLKIF_OP_FLUSH_DISKCACHE || job->told == BLKIF_OP_WRITE_BARRIER) {
-        disk_start(b, job, (cmb_request){.op = CMB_OP_FLUSH});
+        if (entry->req.nr_segments)
+            job->status = BLKIF_RSP_ERROR; /* a barrier that writes: nothing of that is done here */
+        else
+            disk_start(b, job, (cmb_request){.op = CMB_OP_FLUSH});
     } else if (job->told == BLKIF_OP_DISCARD) {
         job->status = read_discard(b, job, entry) ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
         if (job->status == BLKIF_RSP_OKAY)

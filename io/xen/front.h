@@ -22,8 +22,11 @@
  * When the back end goes away, parts that were answered stay so; every request with a part that was
  * not is begun anew on the next connection, whole (the caller leaves its buffer alone till then). The
  * connection's generation counts up. It also does when a back end was replaced by one that went on with
- * the same rings, which shows in the xenstore only as a state that was written again. So a flush that is answered covers the writes of its own
- * connection only, and who asks for the generation before writing and after the flush knows.
+ * the same rings, which shows only as "sector-size" being written again: back ends write it when they
+ * connect, and at no other time (a new size is "sectors" and the state). So a flush that is answered covers
+ * the writes of its own connection only, and who asks for the generation before writing and after the flush
+ * knows. The xenstore's news come when they come, but before the answer to what it is asked: so it is asked
+ * something after a flush was answered and before the caller hears of that.
  *
  * One lock guards all of it. At most one thread waits for events (the poller); others wait for it on
  * `changed`. While a poller sleeps nobody else takes responses out, else it might sleep for ever over
@@ -33,6 +36,7 @@
  * end sees there what it was sent, or what it wrote. A page of the caller's is granted for one part,
  * only if the buffer covers it whole, and revoked before the caller hears of it. If the back end keeps
  * it mapped the device is broken and the request an error: nothing else can be promised of that memory.
+ * It is revoked later if that can be.
  */
 #ifndef CMB_IO_XEN_FRONT_H
 #define CMB_IO_XEN_FRONT_H
@@ -61,7 +65,7 @@ typedef struct front_pool {
     front_page *free;
     front_chunk *chunks;
     unsigned pages, available;
-    bool full; /* the platform refused more */
+    bool full; /* the platform refused more, while there was something in it */
 } front_pool;
 
 typedef struct front_slot {
@@ -153,18 +157,24 @@ typedef struct front {
     bool flush, barrier; /* what there is, until the back end says otherwise */
     bool discard, secure;
     bool persistent;
-    bool resized; /* the back end is about to write its state once more, which means nothing */
+    uint32_t fired; /* watches that were not acted on yet */
+    bool flushed;   /* a flush was answered, and the xenstore not asked since whether by our connection's back end */
     unsigned segments;
     unsigned in_rings; /* parts, in all */
     unsigned ring_count, ring_order;
     front_ring rings[CMB_XEN_QUEUES_MAX];
     front_pool pool;
     front_row orphans; /* taken while there is no connection */
+    bool held;         /* the back end left, and keeps memory of a request mapped */
+    uint32_t *stuck;   /* [stuck_room]: grants that are to be revoked yet */
+    unsigned stuck_count, stuck_room;
     unsigned queues_opened;
 } front;
 
-/* Tokens of watches: where the back end is, its state, its size. */
-enum { CMB_FRONT_WATCH_PLACE = 0, CMB_FRONT_WATCH_STATE = 1, CMB_FRONT_WATCH_SECTORS = 2 };
+/* Tokens of watches: where the back end is, its state, its size, its sectors' size. */
+enum { CMB_FRONT_WATCH_PLACE = 0, CMB_FRONT_WATCH_STATE = 1, CMB_FRONT_WATCH_SECTORS = 2, CMB_FRONT_WATCH_CONNECT = 3 };
+
+#define CMB_FRONT_AGAIN 100000000u /* ns until what failed for the moment is tried again */
 
 /* ---- front_connect.c: the caller is the poller, under `lock`, which the first two leave to wait ---- */
 
@@ -173,6 +183,8 @@ int cmb_front_connect(front *f);
 void cmb_front_recover(front *f);
 /* If a watch has fired, looks at the back end's state and size. Never waits. */
 void cmb_front_look(front *f);
+/* If a flush was answered: afterwards the generation counts every back end that may have answered it. */
+void cmb_front_confirm(front *f);
 /* Orderly end, with nothing in flight. */
 void cmb_front_disconnect(front *f);
 /* The back end is not to be trusted any more: recover ends it. Never waits; any thread under `lock`. */
@@ -212,16 +224,17 @@ void cmb_slot_queue(front *f, front_slot *slot);
 
 /* ---- front_pages.c, under `lock` ---- */
 
+/* Makes the first pages of a connection. */
+int cmb_pool_start(front *f);
 /* Takes up to `wanted` pages in order; the pool grows as far as it may. Returns how many. */
 unsigned cmb_pool_take(front *f, unsigned wanted, front_page **out_pages);
 void cmb_pool_give(front *f, front_page *pages);
 void cmb_pool_free(front *f); /* all pages are there */
 void cmb_pages_write(front_page *pages, const uint8_t *from, uint32_t length);
 void cmb_pages_read(const front_page *pages, uint8_t *to, uint32_t length);
-/* Lends the pages of a buffer: all, or none and an error. */
-int cmb_buffer_lend(front *f, uint8_t *buffer, unsigned pages, bool read_only, uint32_t *out_refs);
-/* Takes them back. CMB_EBUSY: the back end holds on to some. */
-int cmb_buffer_take_back(front *f, const uint32_t *refs, unsigned pages);
+/* Revokes what was lent of the caller's memory. CMB_EBUSY: the back end holds on to some, and cmb_lent_retry is for that. */
+int cmb_lent_end(front *f, uint32_t *refs, unsigned pages);
+void cmb_lent_retry(front *f);
 
 /* ---- front_queue.c ---- */
 

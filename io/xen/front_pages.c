@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* front_pages.c: memory that the back end may reach: the pool of shared pages, and pages of the caller's lent to it. */
+/* front_pages.c: memory that the back end may reach: the pool of shared pages, and what was lent and did not come back. */
 #include "io/xen/front.h"
 
 #include <assert.h>
@@ -28,13 +28,9 @@ static void chunk_release(front *f, front_chunk *c)
     cmb_release(alloc, c, sizeof *c);
 }
 
-static int pool_grow(front *f)
+static int chunk_make(front *f, unsigned n)
 {
     const cmb_allocator *alloc = &f->dev.alloc;
-    front_pool *pool = &f->pool;
-    unsigned left = f->options.pool_pages - pool->pages, n = left < CHUNK ? left : CHUNK;
-    if (n == 0)
-        return CMB_ENOMEM;
     front_chunk *c = cmb_zalloc(alloc, sizeof *c);
     if (!c)
         return CMB_ENOMEM;
@@ -48,13 +44,31 @@ static int pool_grow(front *f)
         chunk_release(f, c);
         return error;
     }
-    chunk_add(pool, c);
+    chunk_add(&f->pool, c);
     return 0;
+}
+
+/* By fewer pages where there are not so many. */
+static int pool_grow(front *f)
+{
+    unsigned left = f->options.pool_pages - f->pool.pages;
+    int error = CMB_ENOMEM;
+    for (unsigned n = left < CHUNK ? left : CHUNK; n && error; n /= 2)
+        error = chunk_make(f, n);
+    return error;
+}
+
+int cmb_pool_start(front *f)
+{
+    assert(f->pool.pages == 0);
+    return pool_grow(f);
 }
 
 unsigned cmb_pool_take(front *f, unsigned wanted, front_page **out_pages)
 {
     front_pool *pool = &f->pool;
+    if (pool->available == 0 && f->in_rings == 0)
+        pool->full = false; /* nobody will give any back: what was refused once may be there now */
     while (pool->available < wanted && !pool->full)
         pool->full = pool_grow(f) != 0;
     unsigned n = wanted < pool->available ? wanted : pool->available;
@@ -118,26 +132,32 @@ void cmb_pages_read(const front_page *pages, uint8_t *to, uint32_t length)
     }
 }
 
-int cmb_buffer_take_back(front *f, const uint32_t *refs, unsigned pages)
+/* Without memory to note it down a grant is never revoked; the caller hears of the error all the same. */
+static void note_stuck(front *f, const uint32_t *refs, unsigned n)
 {
-    int error = 0;
-    for (unsigned i = 0; i < pages; i++) {
-        if (f->platform->ops->revoke(f->platform, refs[i]))
-            error = CMB_EBUSY;
+    if (n > f->stuck_room - f->stuck_count) {
+        unsigned room = f->stuck_count + n + 16;
+        uint32_t *more = cmb_resize(&f->dev.alloc, f->stuck, f->stuck_room * sizeof *more, room * sizeof *more);
+        if (!more)
+            return;
+        f->stuck = more;
+        f->stuck_room = room;
     }
-    return error;
+    memcpy(f->stuck + f->stuck_count, refs, n * sizeof *refs);
+    f->stuck_count += n;
 }
 
-int cmb_buffer_lend(front *f, uint8_t *buffer, unsigned pages, bool read_only, uint32_t *out_refs)
+int cmb_lent_end(front *f, uint32_t *refs, unsigned pages)
 {
-    for (unsigned i = 0; i < pages; i++) {
-        int error = f->platform->ops->grant(f->platform, f->back_id, buffer + (size_t)i * CMB_XEN_PAGE, read_only,
-                                            &out_refs[i]);
-        if (error) {
-            /* Nobody was told of them yet, so nobody can hold them. */
-            (void)cmb_buffer_take_back(f, out_refs, i);
-            return error;
-        }
-    }
-    return 0;
+    unsigned kept = f->platform->ops->revoke(f->platform, refs, pages);
+    if (kept == 0)
+        return 0;
+    note_stuck(f, refs, kept);
+    return CMB_EBUSY;
+}
+
+void cmb_lent_retry(front *f)
+{
+    if (f->stuck_count)
+        f->stuck_count = f->platform->ops->revoke(f->platform, f->stuck, f->stuck_count);
 }

@@ -132,7 +132,7 @@ static unsigned pages_of(const front_shadow *s)
 /* Gives back what the part holds. CMB_EBUSY: the back end keeps some of the caller's memory. */
 static int shadow_release(front *f, front_ring *r, front_shadow *s)
 {
-    int error = s->lent ? cmb_buffer_take_back(f, s->refs, pages_of(s)) : 0;
+    int error = s->lent ? cmb_lent_end(f, s->refs, pages_of(s)) : 0;
     cmb_pool_give(f, s->pages);
     cmb_pool_give(f, s->directory);
     s->pages = s->directory = NULL;
@@ -161,7 +161,7 @@ static uint32_t part_memory(front *f, front_ring *r, front_shadow *s, uint8_t *b
         n = BLKIF_MAX_SEGMENTS_PER_REQUEST * CMB_XEN_PAGE;
         wanted = BLKIF_MAX_SEGMENTS_PER_REQUEST;
     }
-    if (lendable(f, r, buffer, n) && cmb_buffer_lend(f, buffer, wanted, write, s->refs) == 0) {
+    if (lendable(f, r, buffer, n) && f->platform->ops->grant(f->platform, f->back_id, buffer, wanted, write, s->refs) == 0) {
         s->lent = true;
     } else {
         unsigned got = cmb_pool_take(f, wanted, &s->pages);
@@ -180,11 +180,11 @@ static void fill_segments(const front_shadow *s, struct blkif_request_segment ou
 {
     const front_page *page = s->pages;
     assert(pages_of(s) <= CMB_XEN_SEGMENTS_MAX);
+    memset(out, 0, pages_of(s) * sizeof *out);
     for (unsigned i = 0, n = pages_of(s); i < n; i++) {
         uint32_t left = s->length - i * CMB_XEN_PAGE, bytes = left < CMB_XEN_PAGE ? left : CMB_XEN_PAGE;
-        out[i] = (struct blkif_request_segment){.gref = s->lent ? s->refs[i] : page->ref,
-                                                .first_sect = 0,
-                                                .last_sect = (uint8_t)(bytes / CMB_XEN_SECTOR - 1)};
+        out[i].gref = s->lent ? s->refs[i] : page->ref;
+        out[i].last_sect = (uint8_t)(bytes / CMB_XEN_SECTOR - 1);
         page = s->lent ? NULL : page->next;
     }
 }
@@ -195,7 +195,7 @@ static union blkif_sring_entry *next_entry(front *f, front_ring *r)
     return &r->shared->ring[r->requests++ & (r->entries - 1)];
 }
 
-/* What goes into shared memory is made aside, so that nothing there is ever read back. */
+/* What goes into shared memory is made aside, so that nothing there is ever read back, from zeros, padding and all. */
 static void put_transfer(front *f, front_ring *r, const front_shadow *s, uint64_t offset)
 {
     union blkif_sring_entry *entry = next_entry(f, r);
@@ -203,24 +203,28 @@ static void put_transfer(front *f, front_ring *r, const front_shadow *s, uint64_
     struct blkif_request_segment segments[CMB_XEN_SEGMENTS_MAX];
     fill_segments(s, segments);
     if (!s->indirect) {
-        struct blkif_request made = {.operation = s->operation,
-                                     .nr_segments = (uint8_t)pages_of(s),
-                                     .handle = (blkif_vdev_t)f->vdev,
-                                     .id = s->id,
-                                     .sector_number = sector};
+        struct blkif_request made;
+        memset(&made, 0, sizeof made);
+        made.operation = s->operation;
+        made.nr_segments = (uint8_t)pages_of(s);
+        made.handle = (blkif_vdev_t)f->vdev;
+        made.id = s->id;
+        made.sector_number = sector;
         assert(made.nr_segments <= BLKIF_MAX_SEGMENTS_PER_REQUEST);
         memcpy(made.seg, segments, made.nr_segments * sizeof *segments);
         memcpy(&entry->req, &made, sizeof made);
         return;
     }
     memcpy(s->directory->at, segments, pages_of(s) * sizeof *segments);
-    struct blkif_request_indirect made = {.operation = BLKIF_OP_INDIRECT,
-                                          .indirect_op = s->operation,
-                                          .nr_segments = (uint16_t)pages_of(s),
-                                          .id = s->id,
-                                          .sector_number = sector,
-                                          .handle = (blkif_vdev_t)f->vdev,
-                                          .indirect_grefs = {s->directory->ref}};
+    struct blkif_request_indirect made;
+    memset(&made, 0, sizeof made);
+    made.operation = BLKIF_OP_INDIRECT;
+    made.indirect_op = s->operation;
+    made.nr_segments = (uint16_t)pages_of(s);
+    made.id = s->id;
+    made.sector_number = sector;
+    made.handle = (blkif_vdev_t)f->vdev;
+    made.indirect_grefs[0] = s->directory->ref;
     memcpy(entry, &made, sizeof made);
 }
 
@@ -253,7 +257,11 @@ static void issue_flush(front *f, front_ring *r, front_slot *slot)
     front_shadow *s = shadow_take(r);
     s->slot = slot;
     s->operation = f->flush ? BLKIF_OP_FLUSH_DISKCACHE : BLKIF_OP_WRITE_BARRIER;
-    struct blkif_request made = {.operation = s->operation, .handle = (blkif_vdev_t)f->vdev, .id = s->id};
+    struct blkif_request made;
+    memset(&made, 0, sizeof made);
+    made.operation = s->operation;
+    made.handle = (blkif_vdev_t)f->vdev;
+    made.id = s->id;
     memcpy(&next_entry(f, r)->req, &made, sizeof made);
     slot->parts++;
 }
@@ -285,12 +293,14 @@ static void issue_discard(front *f, front_ring *r, front_slot *slot)
     front_shadow *s = shadow_take(r);
     s->slot = slot;
     s->operation = BLKIF_OP_DISCARD;
-    struct blkif_request_discard made = {.operation = BLKIF_OP_DISCARD,
-                                         .flag = f->options.secure ? BLKIF_DISCARD_SECURE : 0,
-                                         .handle = (blkif_vdev_t)f->vdev,
-                                         .id = s->id,
-                                         .sector_number = first / CMB_XEN_SECTOR,
-                                         .nr_sectors = length / CMB_XEN_SECTOR};
+    struct blkif_request_discard made;
+    memset(&made, 0, sizeof made);
+    made.operation = BLKIF_OP_DISCARD;
+    made.flag = f->options.secure ? BLKIF_DISCARD_SECURE : 0;
+    made.handle = (blkif_vdev_t)f->vdev;
+    made.id = s->id;
+    made.sector_number = first / CMB_XEN_SECTOR;
+    made.nr_sectors = length / CMB_XEN_SECTOR;
     memcpy(next_entry(f, r), &made, sizeof made);
     slot->parts++;
 }
@@ -378,6 +388,8 @@ static void part_done(front *f, front_ring *r, front_shadow *s, int status)
         slot->error = CMB_EIO;
     else if (s->operation == BLKIF_OP_READ && !s->lent)
         cmb_pages_read(s->pages, s->buffer, s->length);
+    else if (s->operation == BLKIF_OP_FLUSH_DISKCACHE || s->operation == BLKIF_OP_WRITE_BARRIER)
+        f->flushed = true;
     f->in_rings--;
     slot->parts--;
     if (shadow_release(f, r, s)) {
@@ -411,8 +423,7 @@ void cmb_ring_collect(front *f, front_ring *r)
 {
     if (!r->shared)
         return;
-    for (;;) {
-        unsigned produced = cmb_xen_index_read(&r->shared->rsp_prod);
+    for (unsigned seen, produced = cmb_xen_index_read(&r->shared->rsp_prod);; produced = seen) {
         if (produced - r->responses > r->pushed - r->responses) {
             cmb_front_break(f, "the back end claims %u responses to %u requests", produced - r->responses,
                             r->pushed - r->responses);
@@ -423,7 +434,9 @@ void cmb_ring_collect(front *f, front_ring *r)
                 return;
         }
         cmb_xen_index_write(&r->shared->rsp_event, produced + 1);
-        if (cmb_xen_index_read(&r->shared->rsp_prod) == produced)
+        /* What was seen here is believed above, or an index that goes to and fro would keep us for ever. */
+        seen = cmb_xen_index_read(&r->shared->rsp_prod);
+        if (seen == produced)
             return;
     }
 }
@@ -434,8 +447,9 @@ static void abandon_part(front *f, front_ring *r, front_shadow *s, int error)
     int held = shadow_release(f, r, s);
     f->in_rings--;
     slot->parts--;
+    f->held = f->held || held;
     if (held || error)
-        slot->error = CMB_EIO;
+        slot->error = held ? CMB_EIO : error;
     if (slot->parts || slot->waiting)
         return;
     if (slot->error)

@@ -11,7 +11,7 @@
 #define GRANTS_DEFAULT 65536u
 #define FIRST_GRANT    8u /* the lowest ones are reserved, as with the hypervisor */
 #define PORTS          64u
-#define WATCHES        4u
+#define WATCHES        8u
 
 typedef struct grant {
     void *page; /* NULL: free */
@@ -104,42 +104,45 @@ static int grant_end(cmb_xen_hub *h, uint32_t ref)
     return 0;
 }
 
-static int end_grant(cmb_xen_platform *p, uint16_t domid, void *page, bool read_only, uint32_t *out_ref)
+/* All pages, or none. */
+static int end_grant(cmb_xen_platform *p, uint16_t domid, void *memory, unsigned pages, bool read_only,
+                     uint32_t *out_refs)
 {
     cmb_xen_end *e = end_of(p);
-    assert((uintptr_t)page % CMB_XEN_PAGE == 0);
+    unsigned n = 0;
+    int error = 0;
+    assert((uintptr_t)memory % CMB_XEN_PAGE == 0);
     cmb_mutex_lock(&e->hub->grant_lock);
-    int error = grant_new(e, domid, page, read_only, out_ref);
+    for (; n < pages && !error; n += !error)
+        error = grant_new(e, domid, (uint8_t *)memory + (size_t)n * CMB_XEN_PAGE, read_only, &out_refs[n]);
+    while (error && n)
+        (void)grant_end(e->hub, out_refs[--n]);
     cmb_mutex_unlock(&e->hub->grant_lock);
     return error;
 }
 
-static int end_revoke(cmb_xen_platform *p, uint32_t ref)
+static unsigned end_revoke(cmb_xen_platform *p, uint32_t *refs, unsigned pages)
 {
     cmb_xen_hub *h = end_of(p)->hub;
+    unsigned kept = 0;
     cmb_mutex_lock(&h->grant_lock);
-    int error = grant_end(h, ref);
+    for (unsigned i = 0; i < pages; i++) {
+        if (grant_end(h, refs[i]))
+            refs[kept++] = refs[i];
+    }
     cmb_mutex_unlock(&h->grant_lock);
-    return error;
+    return kept;
 }
 
 static int end_share(cmb_xen_platform *p, uint16_t domid, unsigned pages, void **out_memory, uint32_t *out_refs)
 {
-    cmb_xen_end *e = end_of(p);
-    cmb_xen_hub *h = e->hub;
+    cmb_xen_hub *h = end_of(p)->hub;
     size_t size = (size_t)pages * CMB_XEN_PAGE;
     uint8_t *memory = cmb_io_buffer(&h->alloc, size);
     if (!memory)
         return CMB_ENOMEM;
     memset(memory, 0, size);
-    unsigned n = 0;
-    int error = 0;
-    cmb_mutex_lock(&h->grant_lock);
-    for (; n < pages && !error; n += !error)
-        error = grant_new(e, domid, memory + (size_t)n * CMB_XEN_PAGE, /* read_only= */ false, &out_refs[n]);
-    while (error && n)
-        (void)grant_end(h, out_refs[--n]);
-    cmb_mutex_unlock(&h->grant_lock);
+    int error = end_grant(p, domid, memory, pages, /* read_only= */ false, out_refs);
     if (error) {
         cmb_io_buffer_release(&h->alloc, memory, size);
         return error;

@@ -42,12 +42,16 @@ typedef struct cmb_xen_platform_ops {
     int (*unshare)(cmb_xen_platform *p, void *memory, unsigned pages, const uint32_t *refs);
 
     /*
-     * Lets `domid` map one page of the caller's own memory, at a multiple of CMB_XEN_PAGE. NULL, and revoke
-     * with it, where only memory of the platform's making can be shared: then data is copied.
+     * Lets `domid` map `pages` pages of the caller's own memory, in a row from a multiple of CMB_XEN_PAGE on: all,
+     * or none and an error. NULL, and revoke with it, where only memory of the platform's making can be shared:
+     * then data is copied.
      */
-    int (*grant)(cmb_xen_platform *p, uint16_t domid, void *page, bool read_only, uint32_t *out_ref);
-    /* Ends that. CMB_EBUSY: the other domain still maps the page, and may change it; nothing was revoked. */
-    int (*revoke)(cmb_xen_platform *p, uint32_t ref);
+    int (*grant)(cmb_xen_platform *p, uint16_t domid, void *memory, unsigned pages, bool read_only, uint32_t *out_refs);
+    /*
+     * Ends that. Returns of how many pages it did not, since the other domain still maps them, and may change them:
+     * their references come first in `refs` then, for another time.
+     */
+    unsigned (*revoke)(cmb_xen_platform *p, uint32_t *refs, unsigned pages);
 
     /* An event channel that `domid` may bind to. */
     int (*port_open)(cmb_xen_platform *p, uint16_t domid, uint32_t *out_port);
