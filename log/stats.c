@@ -36,8 +36,8 @@ void cmb_log_get_stats(cmb_log *log, cmb_log_stats *out_stats)
 
 typedef int (*segment_fn)(void *ctx, const cmb_segment_info *info);
 
-/* The mapped segments of one leaf, copied under `lock`, told without it. */
-static int tell_leaf(cmb_log *log, const cmb_page *leaf, uint8_t *named, segment_fn fn, void *ctx)
+/* The mapped segments of one leaf, copied under `lock`, told without it. `count`: of those in `named`; a file may have grown since. */
+static int tell_leaf(cmb_log *log, const cmb_page *leaf, uint8_t *named, uint64_t count, segment_fn fn, void *ctx)
 {
     int e = 0;
     for (unsigned i = 0; i < CMB_PAGE_FAN && !e; i++) {
@@ -56,7 +56,7 @@ static int tell_leaf(cmb_log *log, const cmb_page *leaf, uint8_t *named, segment
         cmb_mutex_unlock(&log->lock);
         if (!word)
             continue;
-        if (info.physical < log->space.marks_size)
+        if (info.physical < count)
             named[info.physical] = 1;
         e = fn(ctx, &info);
     }
@@ -94,7 +94,7 @@ int cmb_log_segments(cmb_log *log, segment_fn fn, void *ctx)
         e = cmb_radix_next(&log->table, at, &leaf);
         if (e || !leaf)
             break;
-        e = tell_leaf(log, leaf, named, fn, ctx);
+        e = tell_leaf(log, leaf, named, count, fn, ctx);
         at = (leaf->index + 1) * CMB_PAGE_FAN;
     }
     if (!e && !log->rescued) /* without a state map nobody knows which segments hold metadata */
@@ -110,7 +110,8 @@ typedef struct checker {
     int (*finding)(void *ctx, int error, const char *text);
     void *ctx;
     uint64_t pages;
-    uint64_t *named; /* per physical segment: 1 + the logical segment that owns it alone, ~0: shared */
+    uint64_t *named; /* per physical segment: 1 + the last logical one that was found to lie there */
+    uint64_t count;  /* of them: a file may grow meanwhile */
 } checker;
 
 static int found(checker *c, int error, const char *text)
@@ -144,6 +145,15 @@ static int check_tree(checker *c, cmb_radix *tree, uint64_t entries, int (*leaf_
     return 0;
 }
 
+/* Does another logical segment lie at `physical`? One that was found there may have gone since, and the place be used anew. Under `lock`. */
+static bool lies_there_too(const checker *c, uint64_t physical)
+{
+    if (!c->named[physical])
+        return false;
+    uint64_t word = atomic_load_explicit(&cmb_table_at(c->log, c->named[physical] - 1)->word, memory_order_relaxed);
+    return word && CMB_WORD_PHYSICAL(word) == physical;
+}
+
 static int check_entry(checker *c, uint64_t logical, const cmb_segment *s)
 {
     cmb_log *log = c->log;
@@ -152,22 +162,23 @@ static int check_entry(checker *c, uint64_t logical, const cmb_segment *s)
     uint64_t word = atomic_load_explicit(&s->word, memory_order_relaxed), physical = CMB_WORD_PHYSICAL(word);
     bool open = word & CMB_WORD_OPEN;
     bool live = physical < log->space.count && cmb_space_state(log, physical) == CMB_SEG_LIVE;
-    uint64_t count = log->space.count;
+    bool outside = physical >= log->space.count;
+    bool shared = physical < c->count && lies_there_too(c, physical) && CMB_WORD_KIND(word) != CMB_SEG_COMPACTED;
     cmb_mutex_unlock(&log->lock);
     if (!word || open)
         return 0;
     text[0] = 0;
-    if (physical >= count)
+    if (outside)
         snprintf(text, sizeof text, "logical segment %llu lies at %llu, past the device's end",
                  (unsigned long long)logical, (unsigned long long)physical);
     else if (!live && log->writable)
         snprintf(text, sizeof text, "logical segment %llu lies at %llu, which is not marked as in use",
                  (unsigned long long)logical, (unsigned long long)physical);
-    else if (physical < log->space.marks_size && c->named[physical] && CMB_WORD_KIND(word) != CMB_SEG_COMPACTED)
+    else if (shared)
         snprintf(text, sizeof text, "logical segments %llu and %llu both lie at %llu",
                  (unsigned long long)(c->named[physical] - 1), (unsigned long long)logical,
                  (unsigned long long)physical);
-    if (physical < log->space.marks_size)
+    if (physical < c->count)
         c->named[physical] = logical + 1;
     return text[0] ? found(c, CMB_ECORRUPT, text) : 0;
 }
@@ -203,6 +214,7 @@ int cmb_log_check_tables(cmb_log *log, uint64_t *out_pages, int (*finding)(void 
         return space;
     if (space)
         e = found(&c, space, cmb_error_detail());
+    c.count = count;
     c.named = e ? NULL : cmb_zalloc(&log->alloc, (size_t)count * sizeof *c.named);
     if (!e && !c.named)
         return CMB_ENOMEM;

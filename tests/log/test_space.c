@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 #include "helper.h"
 
+#include "log/format.h"
+
 typedef struct kept { uint64_t addr; uint32_t length; bool dead; } kept;
 static kept all[20000];
 
@@ -274,6 +276,132 @@ static void what_is_damaged_is_not_moved(void **state)
     cmb_device_close(dev);
 }
 
+/* ---- looking while others write ---- */
+
+typedef struct beside {
+    cmb_log *log;
+    uint64_t first, last; /* segments that hold nothing of use */
+    unsigned calls, told;
+} beside;
+
+static void add_units(cmb_log *log, unsigned n)
+{
+    uint64_t addr, seq;
+    for (unsigned i = 0; i < n; i++)
+        th_ok(th_unit(log, 900000, i, &addr, &seq));
+    th_ok(cmb_log_sync(log, seq));
+}
+
+/* Frees what there is to be freed, uses it anew, and goes on until the file has grown. */
+static void write_beside(beside *b)
+{
+    if (b->calls++)
+        return;
+    for (uint64_t s = b->first; s && s <= b->last; s++)
+        th_ok(cmb_log_relocate(b->log, s, s, NULL, 0));
+    checkpoint(b->log, 0);
+    checkpoint(b->log, 0);
+    checkpoint(b->log, 0);
+    add_units(b->log, 70);
+}
+
+static int segment_beside(void *ctx, const cmb_segment_info *info)
+{
+    (void)info;
+    write_beside(ctx);
+    return 0;
+}
+
+static int finding_beside(void *ctx, int error, const char *text)
+{
+    beside *b = ctx;
+    print_message("%s: %s\n", cmb_error_name(error), text);
+    b->told++;
+    write_beside(b);
+    return 0;
+}
+
+static void burn_numbers(cmb_log *log, uint64_t next)
+{
+    uint64_t addr = 0;
+    while ((addr >> 21) + 1 < next) {
+        cmb_appender *s;
+        th_ok(cmb_log_stream(log, &s));
+        th_ok(th_append(s, 64, &addr));
+        cmb_append_abort(s);
+    }
+}
+
+/* Flips a bit in every copy of the table's leaf with this number. */
+static unsigned damage_leaf(cmb_device *dev, uint64_t index)
+{
+    cmb_caps caps;
+    uint8_t block[CMB_BLOCK];
+    cmb_queue *q;
+    unsigned n = 0;
+    cmb_device_caps(dev, &caps);
+    th_ok(cmb_queue_open(dev, 1, &q));
+    for (uint64_t at = 0; at < caps.size; at += CMB_BLOCK) {
+        th_ok(cmb_io_read(q, at, block, CMB_BLOCK, 0));
+        if (cmb_get32(block + CMB_PAGE_AT_MAGIC) == CMB_PAGE_MAGIC && block[CMB_PAGE_AT_KIND] == CMB_PAGE_TABLE
+            && block[CMB_PAGE_AT_LEVEL] == 0 && cmb_get64(block + CMB_PAGE_AT_INDEX) == index) {
+            flip(dev, at + 100);
+            n++;
+        }
+    }
+    cmb_queue_close(q);
+    return n;
+}
+
+static void segments_are_told_while_the_file_grows(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(0);
+    th_format(dev, 0, 21, &r);
+    beside b = {0};
+    th_ok(th_open_as(dev, true, &r, NULL, &b.log));
+    th_start(b.log, 0);
+    add_units(b.log, 4);
+    th_ok(cmb_log_segments(b.log, segment_beside, &b));
+    assert_true(b.calls > 1);
+    th_ok(cmb_log_close(b.log));
+    cmb_device_close(dev);
+}
+
+/* The finding is a damaged page between two others: what one held is moved, and its place used anew by what the other one holds. */
+static void tables_are_checked_while_segments_are_used_anew_and_the_file_grows(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    cmb_device *dev = th_mem(0);
+    th_format(dev, 0, 21, &r);
+    beside b = {.first = 1, .last = 10};
+    th_ok(th_open_as(dev, true, &r, NULL, &b.log));
+    th_start(b.log, 0);
+    add_units(b.log, 22);
+    burn_numbers(b.log, 300);
+    add_units(b.log, 8);
+    burn_numbers(b.log, 520);
+    add_units(b.log, 4);
+    checkpoint(b.log, 0);
+    checkpoint(b.log, 0);
+    th_ok(cmb_log_close(b.log));
+    assert_true(damage_leaf(dev, 1) > 0);
+    th_ok(th_open_as(dev, true, &r, NULL, &b.log));
+    th_start(b.log, 0);
+    checkpoint(b.log, 0);
+    uint64_t pages;
+    cmb_log_stats before, after;
+    cmb_log_get_stats(b.log, &before);
+    th_ok(cmb_log_check_tables(b.log, &pages, finding_beside, &b));
+    cmb_log_get_stats(b.log, &after);
+    assert_int_equal(b.told, 1);
+    assert_true(after.size > before.size);
+    th_ok(cmb_log_close(b.log));
+    cmb_device_close(dev);
+}
+
 static void a_retired_segment_is_free_only_after_two_checkpoints(void **state)
 {
     (void)state;
@@ -432,6 +560,8 @@ int main(void)
         cmocka_unit_test(relocating_every_live_record_changes_no_read_now_or_after_reopening),
         cmocka_unit_test(relocation_that_was_not_checkpointed_is_recovered_from_the_log),
         cmocka_unit_test(what_is_damaged_is_not_moved),
+        cmocka_unit_test(segments_are_told_while_the_file_grows),
+        cmocka_unit_test(tables_are_checked_while_segments_are_used_anew_and_the_file_grows),
         cmocka_unit_test(a_retired_segment_is_free_only_after_two_checkpoints),
         cmocka_unit_test(metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints),
         cmocka_unit_test(a_full_device_takes_an_urgent_checkpoint_however_often_it_was_closed),
