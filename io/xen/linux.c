@@ -251,9 +251,11 @@ static int claim(linux_platform *l)
     if (l->lock_fd < 0)
         return fail("open", LOCK_FILE);
     struct flock byte = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)l->vdev, .l_len = 1};
-    if (fcntl(l->lock_fd, F_OFD_SETLK, &byte) && (errno == EAGAIN || errno == EACCES))
+    if (fcntl(l->lock_fd, F_OFD_SETLK, &byte) == 0)
+        return 0;
+    if (errno == EAGAIN || errno == EACCES)
         return cmb_fail(CMB_EBUSY, "xen:%u: another program has it open", l->vdev);
-    return 0;
+    return fail("lock", LOCK_FILE);
 }
 
 static int start(linux_platform *l)
