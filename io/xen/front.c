@@ -67,10 +67,6 @@ static int front_start(front *f, cmb_open_mode mode)
     f->only_read = mode == CMB_OPEN_READ;
     cmb_mutex_lock(&f->lock);
     error = cmb_front_connect(f);
-    if (!error && f->read_only && !f->only_read) {
-        error = cmb_fail(CMB_EREADONLY, "%s: the toolstack gives this device for reading only", f->dev.name);
-        cmb_front_disconnect(f);
-    }
     cmb_mutex_unlock(&f->lock);
     if (!error)
         describe(f);
@@ -84,6 +80,7 @@ static void front_free(front *f)
     cmb_cond_destroy(&f->changed);
     cmb_mutex_destroy(&f->lock);
     cmb_name_release(&alloc, f->dev.name);
+    cmb_release(&alloc, f->stuck, f->stuck_room * sizeof *f->stuck);
     cmb_release(&alloc, f, sizeof *f);
 }
 

@@ -65,7 +65,7 @@ typedef struct front_pool {
     front_page *free;
     front_chunk *chunks;
     unsigned pages, available;
-    bool full; /* the platform refused more, while there was something in it */
+    bool full; /* the platform refused more, and parts are in the rings since */
 } front_pool;
 
 typedef struct front_slot {

@@ -19,20 +19,23 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define TX_TRIES  100u /* transactions that somebody else's changes spoil */
+#define TX_TRIES 100u /* transactions that somebody else's changes spoil */
 
 /* ---- states ---- */
 
 #define BIT(state) (1u << (state))
 #define GONE       BIT(XenbusStateUnknown) /* no such node */
 
-/* The state of an end as one bit; what is no state counts as gone. */
-static unsigned state_read(front *f, const char *dir)
+/* The state of an end as one bit; what is no state counts as gone. An error: the xenstore does not tell. */
+static int state_read(front *f, const char *dir, unsigned *out_state)
 {
-    uint64_t v = XenbusStateUnknown;
-    if (cmb_front_number(f, dir, "state", XenbusStateUnknown, XenbusStateReconfigured, &v))
-        v = XenbusStateUnknown;
-    return BIT(v);
+    char text[CMB_XEN_PATH_MAX] = "";
+    int error = cmb_front_node(f, dir, "state", text);
+    if (error && error != CMB_ENOTFOUND)
+        return error;
+    bool known = !error && text[0] >= '0' && text[0] <= '0' + XenbusStateReconfigured && text[1] == 0;
+    *out_state = known ? BIT((unsigned)(text[0] - '0')) : GONE;
+    return 0;
 }
 
 static int state_write(front *f, enum xenbus_state state)
@@ -61,15 +64,22 @@ static uint64_t deadline_of(const front *f)
     return f->options.timeout > UINT64_MAX - now ? UINT64_MAX : now + f->options.timeout;
 }
 
+/* When to try again what failed for the moment. */
+static uint64_t next_try(uint64_t deadline)
+{
+    uint64_t next = cmb_os_monotonic() + CMB_FRONT_AGAIN;
+    return next < deadline ? next : deadline;
+}
+
 /* Waits until the back end is in one of the states; `out_state`: which. CMB_EBUSY: it did not come to that. */
 static int state_await(front *f, unsigned wanted, uint64_t deadline, unsigned *out_state)
 {
     for (;;) {
-        *out_state = state_read(f, f->back);
-        if (*out_state & wanted)
+        int error = state_read(f, f->back, out_state);
+        if (!error && *out_state & wanted)
             return 0;
-        if (!sleep_until(f, deadline))
-            return CMB_EBUSY;
+        if (!sleep_until(f, error ? next_try(deadline) : deadline))
+            return error ? error : CMB_EBUSY;
     }
 }
 
@@ -80,27 +90,33 @@ static unsigned bit_number(unsigned bit)
 
 /* ---- finding the back end ---- */
 
+/* What is watched of it, by token. */
+static const char *const watched[] = {
+    [CMB_FRONT_WATCH_STATE] = "state",
+    [CMB_FRONT_WATCH_SECTORS] = "sectors",
+    [CMB_FRONT_WATCH_CONNECT] = "sector-size",
+};
+
 static void back_forget(front *f)
 {
     char path[CMB_XEN_PATH_MAX];
-    if (f->back[0] && !cmb_front_path(f->back, "state", path))
-        f->platform->ops->unwatch(f->platform, path);
-    if (f->back[0] && !cmb_front_path(f->back, "sectors", path))
-        f->platform->ops->unwatch(f->platform, path);
+    for (unsigned i = CMB_FRONT_WATCH_STATE; f->back[0] && i < CMB_COUNTOF(watched); i++) {
+        if (!cmb_front_path(f->back, watched[i], path))
+            f->platform->ops->unwatch(f->platform, path);
+    }
     f->back[0] = 0;
 }
 
 static int back_watch(front *f, const char *back)
 {
     char path[CMB_XEN_PATH_MAX];
+    int error = 0;
     memcpy(f->back, back, sizeof f->back);
-    int error = cmb_front_path(back, "state", path);
-    if (!error)
-        error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_STATE);
-    if (!error)
-        error = cmb_front_path(back, "sectors", path);
-    if (!error)
-        error = f->platform->ops->watch(f->platform, path, CMB_FRONT_WATCH_SECTORS);
+    for (unsigned i = CMB_FRONT_WATCH_STATE; !error && i < CMB_COUNTOF(watched); i++) {
+        error = cmb_front_path(back, watched[i], path);
+        if (!error)
+            error = f->platform->ops->watch(f->platform, path, i);
+    }
     if (error)
         back_forget(f);
     return error;
@@ -137,9 +153,9 @@ static int back_find(front *f)
 static int leave(front *f, uint64_t deadline)
 {
     const unsigned closed = BIT(XenbusStateClosed) | GONE;
-    unsigned state = state_read(f, f->back);
+    unsigned state;
     int error = 0;
-    if (!(state & closed))
+    if (state_read(f, f->back, &state) || !(state & closed))
         error = state_write(f, XenbusStateClosing);
     if (!error)
         error = state_await(f, closed | BIT(XenbusStateClosing), deadline, &state);
@@ -152,8 +168,12 @@ static int leave(front *f, uint64_t deadline)
 static int begin(front *f, uint64_t deadline)
 {
     const unsigned fresh = BIT(XenbusStateInitialising) | BIT(XenbusStateInitWait) | BIT(XenbusStateInitialised) | GONE;
-    bool clean = state_read(f, f->home) & BIT(XenbusStateInitialising) && state_read(f, f->back) & fresh;
-    int error = clean ? 0 : leave(f, deadline);
+    unsigned ours, theirs;
+    int error = state_read(f, f->home, &ours);
+    if (!error)
+        error = state_read(f, f->back, &theirs);
+    if (!error && !(ours & BIT(XenbusStateInitialising) && theirs & fresh))
+        error = leave(f, deadline);
     return error ? error : state_write(f, XenbusStateInitialising);
 }
 
@@ -227,6 +247,7 @@ static void put_all(writer *w)
         put_number(w, f->home, "ring-page-order", f->ring_order);
     put(w, f->home, "protocol", XEN_IO_PROTO_ABI_NATIVE);
     put(w, f->home, "feature-persistent", f->persistent ? "1" : "0");
+    put(w, f->home, "feature-large-sector-size", "0"); /* sectors are of 512 bytes, whatever a front end before us said */
     put_number(w, f->home, "state", XenbusStateInitialised);
 }
 
@@ -306,8 +327,10 @@ static int handshake(front *f, uint64_t deadline)
     if (error)
         return error;
     /* The back end says only later whether it keeps grants mapped; till then it is an offer. */
-    f->persistent = f->options.persistent || !f->platform->ops->grant;
+    f->persistent = f->options.persistent;
     error = rings_open(f);
+    if (!error)
+        error = cmb_pool_start(f);
     if (!error)
         error = publish(f);
     if (error)
@@ -315,14 +338,19 @@ static int handshake(front *f, uint64_t deadline)
     if (state_await(f, late, deadline, &state) || !(state & BIT(XenbusStateConnected)))
         return state_trouble(f, "connect", state);
     error = cmb_front_read_properties(f);
+    if (!error && f->read_only && !f->only_read)
+        error = cmb_fail(CMB_EREADONLY, "%s: the toolstack gives this device for reading only", f->dev.name);
     if (!error)
         error = state_write(f, XenbusStateConnected);
     if (error)
         return error;
-    /* What fired up to here was the connecting itself; from here on it means something. */
+    /*
+     * That the back end has connected means nothing up to here, and something from here on. What else fired may have
+     * changed after it was read: it is looked at again, the state as well.
+     */
     (void)f->platform->ops->watch_fired(f->platform);
-    state = state_read(f, f->back);
-    return state & BIT(XenbusStateConnected) ? 0 : state_trouble(f, "be connected", state);
+    f->fired = BIT(CMB_FRONT_WATCH_PLACE) | BIT(CMB_FRONT_WATCH_STATE) | BIT(CMB_FRONT_WATCH_SECTORS);
+    return 0;
 }
 
 static void requeue_orphans(front *f)
@@ -335,9 +363,8 @@ static void requeue_orphans(front *f)
         cmb_ring_issue(f, &f->rings[i]);
 }
 
-int cmb_front_connect(front *f)
+static int connect_by(front *f, uint64_t deadline)
 {
-    uint64_t deadline = deadline_of(f);
     int error = back_find(f);
     if (!error)
         error = begin(f, deadline);
@@ -354,10 +381,14 @@ int cmb_front_connect(front *f)
         return cmb_fail(error, "%s", why);
     }
     f->generation++;
-    f->resized = false;
     f->state = FRONT_CONNECTED;
     requeue_orphans(f);
     return 0;
+}
+
+int cmb_front_connect(front *f)
+{
+    return connect_by(f, deadline_of(f));
 }
 
 /* ---- the end of a connection ---- */
@@ -380,35 +411,41 @@ static void abandon(front *f, int error)
     rings_close(f);
 }
 
-static void die(front *f, const char *why)
+static void die(front *f, int error, const char *why)
 {
     if (why != f->why)
         snprintf(f->why, sizeof f->why, "%s", why);
     f->state = FRONT_DEAD;
     for (front_slot *slot; (slot = cmb_row_pop(&f->orphans));) {
-        slot->error = slot->error ? slot->error : CMB_EIO;
+        slot->error = error;
         cmb_slot_finish(f, slot);
     }
 }
 
-/* The next back end may take its time, and the toolstack may put it elsewhere. */
-static void reconnect(front *f)
+static bool worth_another_try(int error)
 {
-    uint64_t deadline = deadline_of(f);
-    int error;
-    do {
-        error = cmb_front_connect(f);
-        if (!error || error == CMB_ENOMEM || error == CMB_ENOTSUP)
-            break;
-    } while (sleep_until(f, deadline));
-    if (error) {
+    return error && error != CMB_ENOMEM && error != CMB_ENOTSUP && error != CMB_EREADONLY;
+}
+
+/*
+ * The next back end may take its time, and the toolstack may put it elsewhere. Tries are some time apart, as
+ * each makes watches fire.
+ */
+static void reconnect(front *f, uint64_t deadline)
+{
+    int error = connect_by(f, deadline);
+    while (worth_another_try(error) && cmb_os_monotonic() < deadline) {
+        uint64_t next = next_try(deadline);
+        while (sleep_until(f, next))
+            ;
+        error = connect_by(f, deadline);
+    }
+    if (error == CMB_EREADONLY) {
+        die(f, error, "the back end came back read-only");
+    } else if (error) {
         char why[CMB_XEN_PATH_MAX];
         snprintf(why, sizeof why, "the back end left and none came in its place: %.180s", cmb_error_detail());
-        die(f, why);
-    } else if (f->read_only && !f->only_read) {
-        (void)leave(f, deadline_of(f));
-        abandon(f, CMB_EREADONLY);
-        die(f, "the back end came back read-only");
+        die(f, CMB_EIO, why);
     }
 }
 
@@ -418,12 +455,16 @@ void cmb_front_recover(front *f)
     assert(state != FRONT_CONNECTED && state != FRONT_DEAD);
     if (state == FRONT_UNPLUGGED && f->in_rings)
         return; /* the back end answers yet */
-    (void)leave(f, deadline_of(f));
+    uint64_t deadline = deadline_of(f);
+    (void)leave(f, deadline);
     abandon(f, state == FRONT_LOST ? 0 : CMB_EIO);
-    if (state == FRONT_LOST)
-        reconnect(f);
+    cmb_lent_retry(f);
+    if (state != FRONT_LOST)
+        die(f, CMB_EIO, state == FRONT_UNPLUGGED ? "the device was unplugged" : f->why);
+    else if (f->held)
+        die(f, CMB_EIO, "the back end left, and keeps memory of a request mapped");
     else
-        die(f, state == FRONT_UNPLUGGED ? "the device was unplugged" : f->why);
+        reconnect(f, deadline);
 }
 
 void cmb_front_disconnect(front *f)
@@ -432,28 +473,27 @@ void cmb_front_disconnect(front *f)
         (void)leave(f, deadline_of(f));
         abandon(f, CMB_EIO);
     }
+    cmb_lent_retry(f);
     back_forget(f);
 }
 
 /* ---- changes while connected ---- */
 
-/*
- * The back end is Connected, and has written that, or its size, again. With another size that is how it tells of
- * it; otherwise another back end may have taken the place of ours and gone on with the rings, and what ours had
- * not flushed may be lost.
- */
-static void look_again(front *f, uint32_t fired)
+/* What has fired is kept until it was acted on; only that the back end has connected once more is acted on at once. */
+static void notice(front *f)
 {
-    uint64_t size = f->size;
-    if (fired & 1u << CMB_FRONT_WATCH_SECTORS && cmb_front_read_size(f, &size) == 0) {
-        f->resized = size != f->size;
-        f->generation += !f->resized;
-        f->size = size;
-    }
-    if (fired & 1u << CMB_FRONT_WATCH_STATE) {
-        f->generation += !f->resized;
-        f->resized = false;
-    }
+    f->fired |= f->platform->ops->watch_fired(f->platform);
+    f->generation += f->fired >> CMB_FRONT_WATCH_CONNECT & 1;
+    f->fired &= ~BIT(CMB_FRONT_WATCH_CONNECT);
+}
+
+/* By the answer to any question the xenstore has told what happened before. */
+static void ask_and_notice(front *f)
+{
+    unsigned state;
+    f->flushed = false;
+    (void)state_read(f, f->back, &state);
+    notice(f);
 }
 
 /* The back end is not Connected, or is another one. */
@@ -462,6 +502,8 @@ static void look_after(front *f, unsigned state, bool moved)
     uint64_t online = 1;
     for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
         cmb_ring_collect(f, &f->rings[i]); /* what was answered before the end */
+    if (f->flushed)
+        ask_and_notice(f);
     if (f->state == FRONT_BROKEN)
         return;
     (void)cmb_front_number(f, f->back, "online", 1, UINT32_MAX, &online);
@@ -474,16 +516,37 @@ static void look_after(front *f, unsigned state, bool moved)
         f->state = FRONT_LOST;
 }
 
-void cmb_front_look(front *f)
+/* Is the back end elsewhere now? An error: the xenstore does not tell. */
+static int has_moved(front *f, bool *out_moved)
 {
     char path[CMB_XEN_PATH_MAX];
-    uint32_t fired = f->platform->ops->watch_fired(f->platform);
-    if (!fired || (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED))
+    int error = cmb_front_node(f, f->home, "backend", path);
+    if (error && error != CMB_ENOTFOUND)
+        return error;
+    *out_moved = error || strcmp(path, f->back) != 0;
+    return 0;
+}
+
+void cmb_front_look(front *f)
+{
+    unsigned state;
+    bool moved;
+    notice(f);
+    if (!f->fired || (f->state != FRONT_CONNECTED && f->state != FRONT_UNPLUGGED))
         return;
-    unsigned state = state_read(f, f->back);
-    bool moved = cmb_front_node(f, f->home, "backend", path) != 0 || strcmp(path, f->back) != 0;
-    if (state & BIT(XenbusStateConnected) && !moved)
-        look_again(f, fired);
-    else
+    if (state_read(f, f->back, &state) || has_moved(f, &moved))
+        return; /* another time: what has fired stays so */
+    if (!(state & BIT(XenbusStateConnected)) || moved)
         look_after(f, state, moved);
+    else if (f->fired & BIT(CMB_FRONT_WATCH_SECTORS) && cmb_front_read_size(f, &f->size))
+        return;
+    f->fired = 0;
+}
+
+void cmb_front_confirm(front *f)
+{
+    if (!f->flushed)
+        return;
+    ask_and_notice(f);
+    cmb_front_look(f);
 }

@@ -67,8 +67,8 @@ int cmb_pool_start(front *f)
 unsigned cmb_pool_take(front *f, unsigned wanted, front_page **out_pages)
 {
     front_pool *pool = &f->pool;
-    if (pool->available == 0 && f->in_rings == 0)
-        pool->full = false; /* nobody will give any back: what was refused once may be there now */
+    if (f->in_rings == 0)
+        pool->full = false; /* nobody will give any back: what was refused may be there by now */
     while (pool->available < wanted && !pool->full)
         pool->full = pool_grow(f) != 0;
     unsigned n = wanted < pool->available ? wanted : pool->available;

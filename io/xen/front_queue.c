@@ -82,6 +82,7 @@ static void progress(front *f)
     cmb_front_look(f);
     if (f->state == FRONT_CONNECTED || f->state == FRONT_UNPLUGGED)
         rings_run(f);
+    cmb_front_confirm(f);
     if (troubled(f))
         cmb_front_recover(f);
 }
@@ -92,8 +93,9 @@ static void poll_once(front *f, bool sleep)
     assert(!f->polling);
     f->polling = true;
     if (sleep && !troubled(f)) { /* another thread may have seen the end while this one waited for its turn */
+        uint64_t deadline = f->fired ? cmb_os_monotonic() + CMB_FRONT_AGAIN : UINT64_MAX;
         cmb_mutex_unlock(&f->lock);
-        f->platform->ops->wait(f->platform, UINT64_MAX);
+        f->platform->ops->wait(f->platform, deadline);
         cmb_mutex_lock(&f->lock);
     }
     progress(f);

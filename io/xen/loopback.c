@@ -124,14 +124,14 @@ static int end_grant(cmb_xen_platform *p, uint16_t domid, void *memory, unsigned
 static unsigned end_revoke(cmb_xen_platform *p, uint32_t *refs, unsigned pages)
 {
     cmb_xen_hub *h = end_of(p)->hub;
-    unsigned kept = 0;
+    unsigned left = 0;
     cmb_mutex_lock(&h->grant_lock);
     for (unsigned i = 0; i < pages; i++) {
         if (grant_end(h, refs[i]))
-            refs[kept++] = refs[i];
+            refs[left++] = refs[i];
     }
     cmb_mutex_unlock(&h->grant_lock);
-    return kept;
+    return left;
 }
 
 static int end_share(cmb_xen_platform *p, uint16_t domid, unsigned pages, void **out_memory, uint32_t *out_refs)

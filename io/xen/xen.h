@@ -16,10 +16,10 @@ typedef struct cmb_xen_options {
     unsigned queues;       /* rings */
     unsigned segments;     /* of one request; above 11 needs the back end's indirect segments */
     unsigned pool_pages;   /* shared for copies, in all */
-    bool persistent;       /* grants stay: data is copied; else aligned buffers are lent to the back end */
+    bool persistent;       /* the back end may keep grants: data is copied; else aligned buffers are lent to it where that can be */
     bool discard;
     bool secure;           /* discards make unrecoverable what was there, else CMB_ENOTSUP at open */
-    uint64_t timeout;      /* ns for each step of connecting, and for a back end that restarts */
+    uint64_t timeout;      /* ns for connecting, for closing, and for a back end that restarts */
     char loopback[512];     /* device under a back end in this very process; empty: a real vbd */
 } cmb_xen_options;
 

@@ -264,6 +264,7 @@ static void memory_that_is_not_given_back_is_an_error_and_the_end(void **state)
     assert_detail_has("keeps memory");
     bed_hang_up(&b);
     cmb_xen_back_free(b.back);
+    assert_int_equal(cmb_xen_hub_grants(b.hub), 0); /* it was in the end */
     cmb_xen_hub_free(b.hub);
     cmb_device_close(b.disk);
 }
@@ -439,15 +440,18 @@ static void no_grants_left_makes_requests_smaller_not_wrong(void **state)
     }
 }
 
-static void without_memory_to_share_requests_fail_cleanly(void **state)
+static void without_memory_to_share_a_device_does_not_open(void **state)
 {
     bed b;
     bed_init(&b, BED_SIZE);
     b.hub_options.grants = 8 + 2;
-    bed_open(&b);
-    assert_error(cmb_io_write(b.queue, 0, memory(BLOCK), BLOCK), CMB_ENOMEM);
-    assert_ok(cmb_io_flush(b.queue));
-    bed_close(&b);
+    bed_serve(&b);
+    assert_error(bed_connect(&b, BED_VDEV, NULL), CMB_ENOMEM);
+    assert_detail_has("all 10 grants are out");
+    cmb_xen_back_free(b.back);
+    assert_int_equal(cmb_xen_hub_grants(b.hub), 0);
+    cmb_xen_hub_free(b.hub);
+    cmb_device_close(b.disk);
 }
 
 static int use(bed *b, const cmb_device_options *options)
@@ -513,7 +517,7 @@ int main(void)
         cmocka_unit_test(a_device_that_is_unplugged_finishes_what_it_took),
         cmocka_unit_test(a_new_size_is_seen_while_connected),
         cmocka_unit_test(no_grants_left_makes_requests_smaller_not_wrong),
-        cmocka_unit_test(without_memory_to_share_requests_fail_cleanly),
+        cmocka_unit_test(without_memory_to_share_a_device_does_not_open),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
