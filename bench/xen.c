@@ -96,7 +96,7 @@ typedef struct work {
 
 typedef struct result {
     double rate; /* requests a second, the best round's */
-    double cpu, bytes; /* seconds of the whole process, and what was moved in them, in all rounds */
+    double cpu;  /* seconds of the whole process for each byte, the round's that took least */
 } result;
 
 static double cpu_seconds(void)
@@ -184,16 +184,17 @@ static void measure(cmb_device *dev, const work *w, uint64_t each, result *r)
     (void)run(dev, w, each / ROUNDS / WARM_UP);
     double before = cpu_seconds(), start = (double)cmb_os_monotonic();
     double rate = run(dev, w, each / ROUNDS);
-    r->cpu += cpu_seconds() - before;
-    r->bytes += rate * ((double)cmb_os_monotonic() - start) / 1e9 * (double)w->length;
+    double bytes = rate * ((double)cmb_os_monotonic() - start) / 1e9 * (double)w->length;
+    double cpu = (cpu_seconds() - before) / bytes;
     r->rate = rate > r->rate ? rate : r->rate;
+    r->cpu = cpu < r->cpu || r->cpu == 0 ? cpu : r->cpu;
 }
 
 static void report(const work *w, const char *name, const result *r, const result *first)
 {
     printf("%-5s %6llu B  %-24s %9.0f requests/s  %8.1f MB/s  %.2f  %6.1f ms of CPU a GB\n",
            w->op == CMB_OP_READ ? "read" : "write", (unsigned long long)w->length, name, r->rate,
-           r->rate * (double)w->length / 1e6, r->rate / first->rate, r->cpu * 1e12 / r->bytes);
+           r->rate * (double)w->length / 1e6, r->rate / first->rate, r->cpu * 1e12);
 }
 
 /* Two devices by turns; how the second does by the first. */
