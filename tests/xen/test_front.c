@@ -214,7 +214,47 @@ static void a_connection_that_was_left_behind_is_closed_first(void **state)
     bed_close(&b);
 }
 
-/* What a back end says is checked: an error that names it, never a device that is wrong. */
+/* A request of this front end's, and what the back end says to it. */
+static int16_t ask(bed *b, killed *k, unsigned number, const struct blkif_request *request)
+{
+    struct blkif_sring *ring = k->ring;
+    memcpy(&ring->ring[number].req, request, sizeof *request);
+    cmb_xen_index_write(&ring->rsp_event, number + 1);
+    cmb_xen_index_write(&ring->req_prod, number + 1);
+    k->p->ops->notify(k->p, k->port);
+    while (cmb_xen_index_read(&ring->rsp_prod) != number + 1)
+        k->p->ops->wait(k->p, UINT64_MAX);
+    assert_int_equal(ring->ring[number].rsp.id, request->id);
+    return ring->ring[number].rsp.status;
+}
+
+/* A barrier that carries data is none of what is done here: it is not said to be, either. */
+static void a_barrier_or_a_flush_with_data_is_refused_by_the_back_end(void **state)
+{
+    static const uint8_t operations[] = {BLKIF_OP_WRITE_BARRIER, BLKIF_OP_FLUSH_DISKCACHE};
+    bed b;
+    killed k;
+    void *page;
+    uint32_t ref;
+    bed_init(&b, BED_SIZE);
+    bed_serve(&b);
+    connect_and_die(&b, &k);
+    assert_ok(k.p->ops->share(k.p, 0, 1, &page, &ref));
+    for (unsigned i = 0; i < 4; i++) {
+        struct blkif_request request = {.operation = operations[i / 2], .id = i + 1, .nr_segments = i % 2};
+        request.seg[0] = (struct blkif_request_segment){.gref = ref, .last_sect = 7};
+        assert_int_equal(ask(&b, &k, i, &request), i % 2 ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
+    }
+    cmb_xen_back_free(b.back);
+    assert_ok(k.p->ops->unshare(k.p, page, 1, &ref));
+    assert_ok(k.p->ops->unshare(k.p, k.ring, 1, &k.ref));
+    k.p->ops->port_close(k.p, k.port);
+    k.p->ops->close(k.p);
+    assert_int_equal(cmb_xen_hub_grants(b.hub), 0);
+    cmb_xen_hub_free(b.hub);
+    cmb_device_close(b.disk);
+}
+
 /* A platform that counts how often the front end says that it is Closing, and may be too slow for the back end. */
 static const cmb_xen_platform_ops *plain_ops;
 static unsigned closings;
@@ -277,6 +317,7 @@ static void a_back_end_that_is_late_to_close_is_closed_and_begins(void **state)
     bed_close(&b);
 }
 
+/* What a back end says is checked: an error that names it, never a device that is wrong. */
 static void nonsense_in_the_xenstore_is_refused(void **state)
 {
     static const struct {
@@ -512,6 +553,7 @@ int main(void)
         cmocka_unit_test(a_back_end_that_does_nothing_is_an_error_in_time),
         cmocka_unit_test(a_device_can_be_opened_again_and_again),
         cmocka_unit_test(a_connection_that_was_left_behind_is_closed_first),
+        cmocka_unit_test(a_barrier_or_a_flush_with_data_is_refused_by_the_back_end),
         cmocka_unit_test(a_back_end_that_is_closed_is_not_told_to_close),
         cmocka_unit_test(a_back_end_that_is_late_to_close_is_closed_and_begins),
         cmocka_unit_test(nonsense_in_the_xenstore_is_refused),
