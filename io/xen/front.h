@@ -161,6 +161,8 @@ typedef struct front {
     bool flushed;   /* a flush was answered, and the xenstore not asked since whether by our connection's back end */
     unsigned segments;
     unsigned in_rings; /* parts, in all */
+    uint64_t copied;   /* bytes out of the pool, ever */
+    bool unread;       /* the last round left responses in the rings, and nobody will tell of them */
     unsigned ring_count, ring_order;
     front_ring rings[CMB_XEN_QUEUES_MAX];
     front_pool pool;
@@ -210,8 +212,8 @@ int cmb_ring_open(front *f, front_ring *r);
 void cmb_ring_close(front *f, front_ring *r);
 /* Puts as much of the waiting row into the ring as goes, and notifies. */
 void cmb_ring_issue(front *f, front_ring *r);
-/* Takes every response out; afterwards the next one notifies. May break the device. */
-void cmb_ring_collect(front *f, front_ring *r);
+/* Takes responses out, until `most` bytes were copied. True: there are more; else the next one notifies. May break the device. */
+bool cmb_ring_collect(front *f, front_ring *r, uint64_t most);
 /* Gives up all parts in flight: their requests begin anew, or fail with `error` when it is not 0. */
 void cmb_ring_abandon(front *f, front_ring *r, int error);
 
@@ -230,7 +232,7 @@ int cmb_pool_start(front *f);
 unsigned cmb_pool_take(front *f, unsigned wanted, front_page **out_pages);
 void cmb_pool_give(front *f, front_page *pages);
 void cmb_pool_free(front *f); /* all pages are there */
-void cmb_pages_write(front_page *pages, const uint8_t *from, uint32_t length);
+void cmb_pages_write(const front_page *pages, const uint8_t *from, uint32_t length);
 void cmb_pages_read(const front_page *pages, uint8_t *to, uint32_t length);
 /* Revokes what was lent of the caller's memory. CMB_EBUSY: the back end holds on to some, and cmb_lent_retry is for that. */
 int cmb_lent_end(front *f, uint32_t *refs, unsigned pages);

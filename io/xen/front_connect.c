@@ -501,7 +501,7 @@ static void look_after(front *f, unsigned state, bool moved)
 {
     uint64_t online = 1;
     for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
-        cmb_ring_collect(f, &f->rings[i]); /* what was answered before the end */
+        (void)cmb_ring_collect(f, &f->rings[i], UINT64_MAX); /* what was answered before the end */
     if (f->flushed)
         ask_and_notice(f);
     if (f->state == FRONT_BROKEN)

@@ -114,21 +114,34 @@ void cmb_pool_free(front *f)
     *pool = (front_pool){0};
 }
 
-void cmb_pages_write(front_page *pages, const uint8_t *from, uint32_t length)
+/* Bytes of the next run of pages that lie in a row, `left` at most; `*at` moves past them. */
+static uint32_t run_next(const front_page **at, uint32_t left)
 {
-    for (uint32_t done = 0; done < length; pages = pages->next) {
-        uint32_t n = length - done < CMB_XEN_PAGE ? length - done : CMB_XEN_PAGE;
-        memcpy(pages->at, from + done, n);
-        done += n;
+    uint32_t n = CMB_XEN_PAGE;
+    const front_page *page = *at;
+    while (n < left && page->next && page->next->at == page->at + CMB_XEN_PAGE) {
+        page = page->next;
+        n += CMB_XEN_PAGE;
+    }
+    *at = page->next;
+    return n < left ? n : left;
+}
+
+void cmb_pages_write(const front_page *pages, const uint8_t *from, uint32_t length)
+{
+    for (uint32_t done = 0, n; done < length; done += n) {
+        uint8_t *to = pages->at;
+        n = run_next(&pages, length - done);
+        memcpy(to, from + done, n);
     }
 }
 
 void cmb_pages_read(const front_page *pages, uint8_t *to, uint32_t length)
 {
-    for (uint32_t done = 0; done < length; pages = pages->next) {
-        uint32_t n = length - done < CMB_XEN_PAGE ? length - done : CMB_XEN_PAGE;
-        memcpy(to + done, pages->at, n);
-        done += n;
+    for (uint32_t done = 0, n; done < length; done += n) {
+        const uint8_t *from = pages->at;
+        n = run_next(&pages, length - done);
+        memcpy(to + done, from, n);
     }
 }
 

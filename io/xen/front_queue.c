@@ -67,11 +67,14 @@ static bool troubled(const front *f)
     return f->state == FRONT_LOST || f->state == FRONT_BROKEN || (f->state == FRONT_UNPLUGGED && f->in_rings == 0);
 }
 
+/* Bytes that are copied before the ring is filled again: the back end shall not wait for work meanwhile. */
+#define COPY_ROUND (512u << 10)
+
 /* First all rings' answers: the memory that they give back may be what a request in any of the rings waits for. */
 static void rings_run(front *f)
 {
     for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
-        cmb_ring_collect(f, &f->rings[i]);
+        f->unread = cmb_ring_collect(f, &f->rings[i], COPY_ROUND) || f->unread;
     for (unsigned i = 0; i < f->ring_count && f->state != FRONT_BROKEN; i++)
         cmb_ring_issue(f, &f->rings[i]);
 }
@@ -80,6 +83,7 @@ static void rings_run(front *f)
 static void progress(front *f)
 {
     cmb_front_look(f);
+    f->unread = false;
     if (f->state == FRONT_CONNECTED || f->state == FRONT_UNPLUGGED)
         rings_run(f);
     cmb_front_confirm(f);
@@ -92,7 +96,7 @@ static void poll_once(front *f, bool sleep)
 {
     assert(!f->polling);
     f->polling = true;
-    if (sleep && !troubled(f)) { /* another thread may have seen the end while this one waited for its turn */
+    if (sleep && !f->unread && !troubled(f)) { /* another thread may have seen the end while this one waited for its turn */
         uint64_t deadline = f->fired ? cmb_os_monotonic() + CMB_FRONT_AGAIN : UINT64_MAX;
         cmb_mutex_unlock(&f->lock);
         f->platform->ops->wait(f->platform, deadline);

@@ -379,6 +379,12 @@ static void unsupported(front *f, front_shadow *s)
     }
 }
 
+static void copy_out(front *f, const front_shadow *s)
+{
+    cmb_pages_read(s->pages, s->buffer, s->length);
+    f->copied += s->length;
+}
+
 static void part_done(front *f, front_ring *r, front_shadow *s, int status)
 {
     front_slot *slot = s->slot;
@@ -387,7 +393,7 @@ static void part_done(front *f, front_ring *r, front_shadow *s, int status)
     else if (status != BLKIF_RSP_OKAY)
         slot->error = CMB_EIO;
     else if (s->operation == BLKIF_OP_READ && !s->lent)
-        cmb_pages_read(s->pages, s->buffer, s->length);
+        copy_out(f, s);
     else if (s->operation == BLKIF_OP_FLUSH_DISKCACHE || s->operation == BLKIF_OP_WRITE_BARRIER)
         f->flushed = true;
     f->in_rings--;
@@ -419,25 +425,28 @@ static bool take_response(front *f, front_ring *r)
     return f->state != FRONT_BROKEN;
 }
 
-void cmb_ring_collect(front *f, front_ring *r)
+bool cmb_ring_collect(front *f, front_ring *r, uint64_t most)
 {
+    uint64_t copied = f->copied;
     if (!r->shared)
-        return;
+        return false;
     for (unsigned seen, produced = cmb_xen_index_read(&r->shared->rsp_prod);; produced = seen) {
         if (produced - r->responses > r->pushed - r->responses) {
             cmb_front_break(f, "the back end claims %u responses to %u requests", produced - r->responses,
                             r->pushed - r->responses);
-            return;
+            return false;
         }
         while (r->responses != produced) {
+            if (f->copied - copied >= most)
+                return true;
             if (!take_response(f, r))
-                return;
+                return false;
         }
         cmb_xen_index_write(&r->shared->rsp_event, produced + 1);
         /* What was seen here is believed above, or an index that goes to and fro would keep us for ever. */
         seen = cmb_xen_index_read(&r->shared->rsp_prod);
         if (seen == produced)
-            return;
+            return false;
     }
 }
 
