@@ -120,6 +120,7 @@ typedef enum cmb_page_kind { CMB_PAGE_TABLE = 1, CMB_PAGE_MAP = 2 } cmb_page_kin
 #define CMB_FOOTER_HEADER 64u
 #define CMB_FOOTER_LOGICAL 16u
 #define CMB_FOOTER_RUN 24u
+#define CMB_FOOTER_SHARE_SHIFT 13 /* logical segments in a compacted one: at most one for so many bytes, 8 KiB */
 enum {
     CMB_FOOTER_AT_MAGIC = 8,
     CMB_FOOTER_AT_LENGTH = 12, /* u32, bytes covered by the check */

@@ -310,6 +310,8 @@ static void measure(const wanted *w, uint64_t *out_bytes, uint64_t *out_runs)
 static bool fits(const mover *m, uint64_t bytes, uint64_t runs)
 {
     uint64_t at = m->t.physical ? m->t.at : 0;
+    if (m->n_logicals >= m->log->size >> CMB_FOOTER_SHARE_SHIFT)
+        return false;
     return cmb_align_up(at + bytes, CMB_BLOCK) + footer_size(m->n_logicals + 1, m->n_runs + runs) <= m->log->size;
 }
 

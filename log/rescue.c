@@ -8,6 +8,7 @@
 #define VOTES 8u              /* images whose frames are told apart */
 #define FRAMES_ENOUGH 65536u  /* to know uuid and segment size */
 #define CLAIMS_A_SEGMENT 64u  /* logical segments that one physical segment may claim to hold pieces of */
+#define LOGICAL_JUMP_MAX (UINT64_C(1) << 40)
 #define TABLE_ERRORS 4096u    /* damaged table pages before the rest of the table is given up */
 
 /* ---- reading around what cannot be read ---- */
@@ -191,64 +192,100 @@ static int claims_add(const cmb_log *log, claims *list, const claim *item)
     return 0;
 }
 
-/* Counts a frame for its logical segment; those of the present physical segment begin at `first`. */
-static int claim_frame(cmb_log *log, claims *list, size_t first, uint64_t physical, uint64_t logical)
+/* Does so high a number come of writing, at most some jumps away from what the superblock knows? */
+static bool is_sane(const cmb_log *log, uint64_t logical)
 {
-    for (size_t i = list->n; i-- > first;) {
-        if (list->items[i].logical == logical) {
+    return logical > 0 && logical < log->super.next_logical + LOGICAL_JUMP_MAX && logical <= UINT64_MAX >> (log->shift + 2);
+}
+
+/* What one physical segment claims. */
+typedef struct claimant {
+    cmb_log *log;
+    claims *list;
+    size_t first;    /* in the list */
+    uint64_t physical;
+    uint64_t footer; /* offset of the one that is read */
+    size_t listed;   /* claims by footers */
+    int64_t effort;
+} claimant;
+
+/* Counts a frame for its logical segment. */
+static int claim_frame(claimant *c, uint64_t logical)
+{
+    claims *list = c->list;
+    for (size_t i = list->n; i-- > c->first;) {
+        if (list->items[i].logical == logical && list->items[i].weight < UINT64_MAX) {
             list->items[i].weight++;
             return 0;
         }
     }
-    if (list->n - first >= CLAIMS_A_SEGMENT)
+    if (list->n - c->first - c->listed >= CLAIMS_A_SEGMENT || !is_sane(c->log, logical))
         return 0;
-    claim c = {logical, cmb_word(physical, CMB_SEG_PLAIN, CMB_WORD_CLOSED), log->size, 1};
-    return claims_add(log, list, &c);
+    claim item = {logical, cmb_word(c->physical, CMB_SEG_PLAIN, CMB_WORD_CLOSED), c->log->size, 1};
+    return claims_add(c->log, list, &item);
 }
 
-/* Is there a footer at `offset` of the segment? Then all that it lists is here. */
-static int claim_footer(cmb_log *log, claims *list, uint64_t physical, const uint8_t *buf, uint64_t offset)
+static int claim_listed(void *ctx, uint64_t logical)
+{
+    claimant *c = ctx;
+    claim item = {logical, cmb_word_compacted(c->physical, c->footer), c->footer, UINT64_MAX};
+    if (c->listed >= c->log->size >> CMB_FOOTER_SHARE_SHIFT || !is_sane(c->log, logical))
+        return 0;
+    c->listed++;
+    return claims_add(c->log, c->list, &item);
+}
+
+/* Is there a footer at `offset` of the segment? Then all that it lists is here. *out_size: bytes of it, a block if there is none. */
+static int claim_footer(claimant *c, const uint8_t *buf, uint64_t offset, uint64_t *out_size)
 {
     const uint8_t *f = buf + offset;
-    uint64_t place = (physical << log->shift) + offset;
-    uint32_t length = cmb_get32(f + CMB_FOOTER_AT_LENGTH), n = cmb_get32(f + CMB_FOOTER_AT_LOGICALS);
-    if (length < CMB_FOOTER_HEADER || length > log->size - offset || cmb_get64(f + CMB_FOOTER_AT_ADDR) != place
-        || n > (length - CMB_FOOTER_HEADER) / CMB_FOOTER_LOGICAL || cmb_get64(f) != cmb_hash64(f + 8, length - 8, place))
+    uint32_t length = cmb_get32(f + CMB_FOOTER_AT_LENGTH);
+    *out_size = CMB_BLOCK;
+    if (length < CMB_FOOTER_HEADER || length > c->log->size - offset || c->effort < 0
+        || cmb_get64(f + CMB_FOOTER_AT_ADDR) != (c->physical << c->log->shift) + offset)
         return 0;
-    int e = 0;
-    for (uint32_t i = 0; i < n && !e; i++) {
-        uint64_t logical = cmb_get64(f + CMB_FOOTER_HEADER + (size_t)i * CMB_FOOTER_LOGICAL);
-        claim c = {logical, cmb_word_compacted(physical, offset), offset, UINT64_MAX};
-        if (logical && logical <= UINT64_MAX >> (log->shift + 1))
-            e = claims_add(log, list, &c);
-    }
-    return e;
+    c->footer = offset;
+    int e = cmb_footer_each(c->log, f, length, c->physical, offset, claim_listed, c);
+    if (e == CMB_ECORRUPT)
+        c->effort -= length;
+    else
+        *out_size = cmb_align_up(length, CMB_BLOCK);
+    return e == CMB_ECORRUPT ? 0 : e;
 }
 
-static int claim_segment(cmb_log *log, claims *list, uint64_t physical, const uint8_t *buf)
+/* *out_size as for a footer. */
+static int claim_header(claimant *c, const uint8_t *buf, uint64_t offset, uint64_t *out_size)
 {
-    size_t first = list->n;
+    const cmb_log *log = c->log;
+    const uint8_t *h = buf + offset;
+    uint64_t addr = cmb_get64(h + CMB_FRAME_AT_ADDR);
+    cmb_frame_info info;
+    *out_size = CMB_BLOCK;
+    if (!header_plausible(h) || (addr & (log->size - 1)) != offset || !cmb_frame_header_ok(log, h, addr, log->size - offset, &info))
+        return 0;
+    if (c->effort >= 0) {
+        if (cmb_frame_check_ok(h, &info))
+            *out_size = cmb_frame_blocks(CMB_FRAME_HEADER + info.payload);
+        else
+            c->effort -= info.payload;
+    }
+    return claim_frame(c, addr >> log->shift);
+}
+
+static int claim_segment(cmb_log *log, claims *list, uint64_t physical, const uint8_t *buf, int64_t *effort)
+{
+    claimant c = {.log = log, .list = list, .first = list->n, .physical = physical, .effort = *effort};
     int e = 0;
     for (uint64_t offset = 0, step; offset < log->size && !e; offset += step) {
-        const uint8_t *h = buf + offset;
-        uint64_t addr = cmb_get64(h + CMB_FRAME_AT_ADDR);
-        cmb_frame_info info;
-        step = CMB_BLOCK;
-        if (cmb_get32(h + CMB_FOOTER_AT_MAGIC) == CMB_FOOTER_MAGIC) {
-            e = claim_footer(log, list, physical, buf, offset);
-            continue;
-        }
-        if (!header_plausible(h) || (addr & (log->size - 1)) != offset || addr >> log->shift == 0 || addr >> 62
-            || !cmb_frame_header_ok(log, h, addr, log->size - offset, &info))
-            continue;
-        e = claim_frame(log, list, first, physical, addr >> log->shift);
-        if (cmb_frame_check_ok(h, &info))
-            step = cmb_frame_blocks(CMB_FRAME_HEADER + info.payload);
+        bool footer = cmb_get32(buf + offset + CMB_FOOTER_AT_MAGIC) == CMB_FOOTER_MAGIC;
+        e = footer ? claim_footer(&c, buf, offset, &step) : claim_header(&c, buf, offset, &step);
+        cmb_effort_refill(&c.effort, step);
     }
+    *effort = c.effort;
     return e;
 }
 
-/* What the table says, as far as its pages can be read. */
+/* What the table says of segments of frames, as far as its pages can be read. Compacted ones need their footers, which were looked at. */
 static int claim_table(cmb_log *log, claims *list)
 {
     uint64_t at = 0, fan = cmb_radix_fan(&log->table), errors = 0;
@@ -267,7 +304,7 @@ static int claim_table(cmb_log *log, claims *list)
         for (unsigned i = 0; i < CMB_PAGE_FAN; i++) {
             uint64_t word = atomic_load_explicit(&leaf->u.segments[i].word, memory_order_relaxed);
             claim c = {leaf->index * fan + i, word, leaf->u.segments[i].end, 0};
-            e = word ? claims_add(log, list, &c) : 0;
+            e = word && CMB_WORD_KIND(word) != CMB_SEG_COMPACTED ? claims_add(log, list, &c) : 0;
             if (e)
                 return e;
         }
@@ -311,13 +348,14 @@ static int settle_claims(cmb_log *log, claims *list)
 int cmb_rescue_map(cmb_log *log, cmb_queue *queue)
 {
     claims list = {0};
+    int64_t effort = CMB_EFFORT_KEPT;
     uint8_t *buf = cmb_io_buffer(&log->alloc, (size_t)log->size);
     uint64_t count = (log->caps.size + log->size - 1) >> log->shift;
     int e = buf ? claim_table(log, &list) : CMB_ENOMEM;
     for (uint64_t p = cmb_first_physical(log->shift); p < count && p <= UINT32_MAX && !e; p++) {
         e = cmb_rescue_load(log, queue, p << log->shift, log->size, buf);
         if (!e)
-            e = claim_segment(log, &list, p, buf);
+            e = claim_segment(log, &list, p, buf, &effort);
     }
     if (!e)
         e = settle_claims(log, &list);

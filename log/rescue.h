@@ -9,7 +9,7 @@
  *   - without any superblock the uuid that most frames have counts, and the largest segment size that their places allow.
  *
  * Where several physical segments claim a logical one (an old copy that waits for reuse), the one with most headers
- * is taken. Every record is checked by whoever reads it, so that a wrong guess is a record that cannot be read and
+ * is taken; of a compacted segment only a footer that is right in itself counts, and what it claims is bounded. Every record is checked by whoever reads it, so that a wrong guess is a record that cannot be read and
  * never wrong data.
  *
  * The log is read-only. cmb_log_read and all that stands on it work; states of segments are not known.
@@ -41,7 +41,7 @@ typedef struct cmb_rescue_record {
 } cmb_rescue_record;
 /*
  * Every record of every segment in order of addresses, those in damaged frames too. Where a frame is damaged, records are looked
- * for at every granule; what is spent on forged ones is bounded by some 64 times the segment's size. Non-zero
+ * for at every granule; what is hashed of forged ones is bounded by some 64 times the bytes that are looked at. Non-zero
  * from fn stops and is returned. Memory: one segment.
  */
 int cmb_log_rescue_scan(cmb_log *log, cmb_node_plausible_fn node, int (*fn)(void *ctx, const cmb_rescue_record *record), void *ctx);

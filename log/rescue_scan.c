@@ -2,15 +2,13 @@
 /* rescue_scan.c: every record that is left: by frames where they are intact, else at every granule. */
 #include "log/rescue_private.h"
 
-#define EFFORT 64 /* bytes hashed in vain, for each byte of a segment */
-
 typedef struct scanner {
     cmb_log *log;
     cmb_queue *queue;
     uint8_t *buf;       /* a segment */
     uint64_t base;      /* logical address of buf[0] */
     uint64_t length;    /* bytes in it that count */
-    int64_t effort;     /* left for this segment */
+    int64_t effort;
     cmb_node_plausible_fn node;
     int (*fn)(void *ctx, const cmb_rescue_record *record);
     void *ctx;
@@ -73,7 +71,9 @@ static uint32_t intact_frame(scanner *s, uint64_t offset, bool *out_here)
     if (cmb_get32(h) != CMB_FRAME_MAGIC || !cmb_frame_header_ok(s->log, h, own, s->length - offset, &info))
         return 0;
     *out_here = own == s->base + offset;
-    bool whole = cmb_frame_check_ok(h, &info);
+    bool whole = s->effort >= 0 && cmb_frame_check_ok(h, &info);
+    if (!whole && s->effort >= 0)
+        s->effort -= info.payload;
     if (*out_here)
         s->frame = (cmb_rescue_record){.whole = whole, .flags = info.flags, .seq = info.seq, .epoch = info.epoch};
     return whole ? cmb_frame_blocks(CMB_FRAME_HEADER + info.payload) : 0;
@@ -84,33 +84,42 @@ static bool is_blank(const uint8_t *block)
     return cmb_get64(block) == 0 && memcmp(block, block + 8, CMB_BLOCK - 8) == 0;
 }
 
+/* What begins at a block: *out_size 0: look for records in it. */
+static int scan_block(scanner *s, uint64_t at, uint64_t *out_size)
+{
+    bool here = false;
+    uint32_t blocks = intact_frame(s, at, &here);
+    int e = here ? tell(s, at, 0) : 0;
+    *out_size = blocks;
+    if (blocks) {
+        if (here && !e)
+            e = tell_records(s, at + CMB_FRAME_HEADER, at + CMB_FRAME_HEADER + cmb_get32(s->buf + at + CMB_FRAME_AT_PAYLOAD));
+        s->frame = (cmb_rescue_record){.whole = false};
+    } else if (is_blank(s->buf + at)) {
+        *out_size = CMB_BLOCK;
+    }
+    return e;
+}
+
+/* What begins at a granule that no right check covers. */
+static int scan_granule(scanner *s, uint64_t at, uint64_t *out_size)
+{
+    uint32_t n = record_at(s, at);
+    *out_size = n ? cmb_align_up(n, CMB_RECORD_ALIGN) : CMB_RECORD_ALIGN;
+    return n ? tell(s, at, n) : 0;
+}
+
 /* A segment of frames. */
 static int scan_frames(scanner *s)
 {
     int e = 0;
-    for (uint64_t at = 0; at < s->length && !e;) {
-        if (at % CMB_BLOCK == 0) {
-            bool here = false;
-            uint32_t blocks = intact_frame(s, at, &here);
-            if (blocks) {
-                e = here ? tell(s, at, 0) : 0;
-                if (here && !e)
-                    e = tell_records(s, at + CMB_FRAME_HEADER, at + CMB_FRAME_HEADER + cmb_get32(s->buf + at + CMB_FRAME_AT_PAYLOAD));
-                at += blocks;
-                s->frame = (cmb_rescue_record){.whole = false};
-                continue;
-            }
-            if (is_blank(s->buf + at)) {
-                at += CMB_BLOCK;
-                continue;
-            }
-            if (here)
-                e = tell(s, at, 0);
-        }
-        uint32_t n = e ? 0 : record_at(s, at);
-        if (n)
-            e = tell(s, at, n);
-        at += n ? cmb_align_up(n, CMB_RECORD_ALIGN) : CMB_RECORD_ALIGN;
+    for (uint64_t at = 0, size; at < s->length && !e; at += size) {
+        size = 0;
+        if (at % CMB_BLOCK == 0)
+            e = scan_block(s, at, &size);
+        if (!e && !size)
+            e = scan_granule(s, at, &size);
+        cmb_effort_refill(&s->effort, size);
     }
     return e;
 }
@@ -130,11 +139,9 @@ static int scan_run(scanner *s, uint64_t segment, uint64_t physical, const cmb_r
     s->frame = (cmb_rescue_record){.whole = cmb_hash64(s->buf, (size_t)length, s->base) == run->check};
     if (s->frame.whole)
         return tell_records(s, 0, length);
-    for (uint64_t at = 0; at < length && !e;) {
-        uint32_t n = record_at(s, at);
-        if (n)
-            e = tell(s, at, n);
-        at += n ? cmb_align_up(n, CMB_RECORD_ALIGN) : CMB_RECORD_ALIGN;
+    for (uint64_t at = 0, size; at < length && !e; at += size) {
+        e = scan_granule(s, at, &size);
+        cmb_effort_refill(&s->effort, size);
     }
     return e;
 }
@@ -155,7 +162,6 @@ static int scan_compacted(scanner *s, uint64_t segment, uint64_t word)
 static int scan_segment(scanner *s, uint64_t segment, uint64_t word)
 {
     cmb_log *log = s->log;
-    s->effort = (int64_t)log->size * EFFORT;
     if (CMB_WORD_KIND(word) == CMB_SEG_COMPACTED)
         return scan_compacted(s, segment, word);
     int e = cmb_rescue_load(log, s->queue, CMB_WORD_PHYSICAL(word) << log->shift, log->size, s->buf);
@@ -186,7 +192,7 @@ static int scan_all(scanner *s)
 
 int cmb_log_rescue_scan(cmb_log *log, cmb_node_plausible_fn node, int (*fn)(void *ctx, const cmb_rescue_record *record), void *ctx)
 {
-    scanner s = {.log = log, .node = node, .fn = fn, .ctx = ctx};
+    scanner s = {.log = log, .effort = CMB_EFFORT_KEPT, .node = node, .fn = fn, .ctx = ctx};
     size_t size = (size_t)log->size + CMB_BLOCK; /* a run's first and last block may be shared */
     s.buf = cmb_io_buffer(&log->alloc, size);
     int e = s.buf ? cmb_log_queue_take(log, &s.queue) : CMB_ENOMEM;

@@ -3,7 +3,7 @@
  * runs.c: footers of compacted segments, read when needed and kept within a budget. One physical
  * segment holds the live runs of one or more logical ones; its footer says which bytes are where.
  */
-#include "log/internal.h"
+#include "log/rescue_private.h"
 
 typedef struct directory_entry {
     uint64_t logical;
@@ -12,7 +12,7 @@ typedef struct directory_entry {
 
 typedef struct footer {
     struct footer *next; /* most recently used first */
-    uint64_t physical;
+    uint64_t physical, offset; /* a rescued log may know two of one segment */
     size_t bytes;
     uint32_t n_logicals, n_runs;
     directory_entry *directory;
@@ -105,6 +105,7 @@ static int decode_footer(const cmb_log *log, const uint8_t *block, uint32_t leng
         != length)
         return cmb_fail(CMB_ECORRUPT, "counts do not fit the length");
     uint32_t at = 0;
+    uint64_t held = 0;
     for (uint32_t i = 0; i < f->n_logicals; i++, p += CMB_FOOTER_LOGICAL) {
         directory_entry d = {cmb_get64(p), cmb_get32(p + 8), cmb_get32(p + 12)};
         if (d.first != at || d.n > f->n_runs - at || (i && d.logical <= f->directory[i - 1].logical))
@@ -114,7 +115,11 @@ static int decode_footer(const cmb_log *log, const uint8_t *block, uint32_t leng
         int e = decode_runs(log, f, &d, runs, data_end);
         if (e)
             return e;
+        for (uint32_t k = d.first; k < at; k++)
+            held += (uint64_t)f->runs[k].length * CMB_RECORD_ALIGN;
     }
+    if (held > data_end) /* they lie apart: whoever reads all of them reads the segment once */
+        return cmb_fail(CMB_ECORRUPT, "runs of more bytes than lie there");
     return at == f->n_runs ? 0 : cmb_fail(CMB_ECORRUPT, "runs without a segment");
 }
 
@@ -141,7 +146,7 @@ static int footer_parse(cmb_log *log, const uint8_t *block, uint32_t length, uin
     footer *f = cmb_alloc(&log->alloc, bytes);
     if (!f)
         return CMB_ENOMEM;
-    *f = (footer){.physical = physical, .bytes = bytes, .n_logicals = n_logicals, .n_runs = n_runs};
+    *f = (footer){.physical = physical, .offset = offset, .bytes = bytes, .n_logicals = n_logicals, .n_runs = n_runs};
     f->directory = (directory_entry *)(f + 1);
     f->runs = (cmb_run *)(f->directory + n_logicals);
     e = decode_footer(log, block, length, offset, f);
@@ -151,6 +156,19 @@ static int footer_parse(cmb_log *log, const uint8_t *block, uint32_t length, uin
     }
     *out_footer = f;
     return 0;
+}
+
+int cmb_footer_each(cmb_log *log, const uint8_t *block, uint32_t length, uint64_t physical, uint64_t offset,
+                    int (*fn)(void *ctx, uint64_t logical), void *ctx)
+{
+    footer *f = NULL;
+    int e = footer_parse(log, block, length, physical, offset, &f);
+    if (e)
+        return e;
+    for (uint32_t i = 0; i < f->n_logicals && !e; i++)
+        e = f->directory[i].n ? fn(ctx, f->directory[i].logical) : 0;
+    footer_free(log, f);
+    return e;
 }
 
 static int footer_read(cmb_log *log, uint64_t physical, uint64_t offset, footer **out_footer)
@@ -207,7 +225,7 @@ static int footer_get(cmb_log *log, struct cmb_run_shard *shard, uint64_t word, 
     uint64_t physical = CMB_WORD_PHYSICAL(word);
     for (footer **at = &shard->first; *at; at = &(*at)->next) {
         footer *f = *at;
-        if (f->physical != physical)
+        if (f->physical != physical || f->offset != CMB_WORD_FOOTER(word))
             continue;
         *at = f->next;
         f->next = shard->first;
