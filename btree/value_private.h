@@ -37,6 +37,8 @@ typedef struct cmb_chunk_list {
     uint64_t *addrs;
     uint32_t count, capacity;
 } cmb_chunk_list;
+/* Instead of its bytes: the next chunk is the writer's own chunk i once more, which is CMB_CHUNK_SIZE bytes. Between whole chunks only. */
+int cmb_value_writer_repeat(cmb_value_writer *writer, uint32_t i);
 int cmb_chunk_list_reserve(const cmb_tree *tree, cmb_chunk_list *list, uint32_t capacity);
 void cmb_chunk_list_free(const cmb_tree *tree, cmb_chunk_list *list);
 /* Of a value of several chunks. */

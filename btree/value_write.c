@@ -245,6 +245,21 @@ int cmb_value_writer_adopt(cmb_value_writer *writer, const cmb_value_reader *fro
     return w->error;
 }
 
+int cmb_value_writer_repeat(cmb_value_writer *writer, uint32_t i)
+{
+    cmb_value_writer *w = writer;
+    assert(w->size % CMB_CHUNK_SIZE == 0 && i < w->list.count);
+    if (!w->error && CMB_CHUNK_SIZE > CMB_VALUE_MAX - w->size)
+        w->error = cmb_fail(CMB_ETOOBIG, "a value of more than %u bytes", CMB_VALUE_MAX);
+    if (!w->error && w->list.count == w->list.capacity)
+        w->error = cmb_chunk_list_reserve(w->tree, &w->list, w->list.capacity * 2);
+    if (w->error)
+        return w->error;
+    w->error = adopt(w, &w->list, i);
+    w->size += CMB_CHUNK_SIZE;
+    return w->error;
+}
+
 int cmb_value_writer_finish(cmb_value_writer *writer, cmb_valref *out_ref)
 {
     cmb_value_writer *w = writer;

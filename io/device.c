@@ -9,7 +9,7 @@
  * In PATH and FILE, %3F stands for a question mark, %26 for an ampersand and %25 for a per cent sign;
  * any other per cent sign is itself.
  */
-#include "io/io.h"
+#include "io/where.h"
 #include "io/xen/xen.h"
 
 typedef enum io_kind { IO_POSIX, IO_URING } io_kind;
@@ -220,5 +220,18 @@ int cmb_device_open(const char *name, cmb_open_mode mode, const cmb_device_optio
     if (!error)
         error = open_traced(&p, mode, options, out_dev);
     parsed_free(&alloc, &p);
+    return error;
+}
+
+int cmb_device_look(const char *name, const cmb_allocator *alloc, cmb_where *out_where)
+{
+    parsed_name p;
+    int error = parse_name(alloc, name, &p);
+    if (!error) {
+        *out_where = (cmb_where){.kind = CMB_WHERE_NONE};
+        if (!p.is_xen && strncmp(p.path, "mem:", 4) != 0)
+            cmb_path_look(p.path, out_where);
+    }
+    parsed_free(alloc, &p);
     return error;
 }

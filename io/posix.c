@@ -5,6 +5,7 @@
 
 #include "io/file.h"
 #include "io/ready.h"
+#include "io/where.h"
 
 typedef struct posix_queue {
     cmb_queue queue;
@@ -99,4 +100,16 @@ int cmb_device_open_posix(const char *path, cmb_open_mode mode, const cmb_device
     f->dev.ops = f->fixed || f->read_only ? &posix_fixed_ops : &posix_ops;
     *out_dev = &f->dev;
     return 0;
+}
+
+void cmb_path_look(const char *path, cmb_where *out_where)
+{
+    struct stat st;
+    *out_where = (cmb_where){.kind = CMB_WHERE_NONE};
+    if (stat(path, &st))
+        return;
+    if (S_ISREG(st.st_mode))
+        *out_where = (cmb_where){.kind = CMB_WHERE_FILE, .device = st.st_dev, .inode = st.st_ino};
+    else if (S_ISBLK(st.st_mode)) /* a disk has as many nodes as one likes */
+        *out_where = (cmb_where){.kind = CMB_WHERE_DISK, .device = st.st_rdev};
 }

@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "io/where.h"
+
 #define POOL_DEFAULT ((size_t)64 << 20)
 #define NODE_SIZE 4096u
 #define NODE_SIZE_MIN 256u
@@ -113,9 +115,17 @@ static int find_node_size(cmb_salvage *s)
 
 /* ---- the new one ---- */
 
+/* target NULL: it is made by name, not before it is known that there is something to write. */
 static int open_out(cmb_salvage *s, cmb_device *target)
 {
     cmb_store_options o = {.alloc = s->alloc, .env = s->options->env, .allow_no_durability = true};
+    cmb_device_options made = {.alloc = s->alloc};
+    if (!target) {
+        int e = cmb_device_open(s->target, s->options->force ? CMB_OPEN_CREATE_FORCE : CMB_OPEN_CREATE, &made, &s->made);
+        if (e)
+            return e;
+        target = s->made;
+    }
     cmb_init_options init = {.node_size = s->in->tree.target, .hash = s->in->tree.hash, .seed = s->in->tree.seed, .force = s->options->force};
     int error = cmb_store_init_device(target, &init, &o);
     if (!error)
@@ -135,11 +145,13 @@ static int publish(cmb_salvage *s)
 
 static int make_sets(cmb_salvage *s)
 {
-    cmb_addrset **const sets[] = {&s->seen, &s->noted, &s->bad, &s->told, &s->whole};
+    cmb_addrset **const sets[] = {&s->seen, &s->noted, &s->bad, &s->told, &s->whole, &s->copied};
     unsigned shift = cmb_log_params(s->in->log)->segment_shift;
     int error = 0;
     for (size_t i = 0; i < CMB_COUNTOF(sets) && !error; i++)
         error = cmb_addrset_create(&s->alloc, shift, sets[i]);
+    if (!error)
+        error = cmb_buffer_create(&s->alloc, &s->values);
     return error ? error : cmb_buffer_create(&s->alloc, &s->moved);
 }
 
@@ -186,7 +198,7 @@ static void free_grafts(cmb_salvage *s)
     cmb_sv_graft *g = s->grafts.items;
     for (size_t i = 0; i < s->grafts.n; i++) {
         for (uint32_t k = 0; k < g[i].count; k++)
-            cmb_release(&s->alloc, g[i].children[k].last, g[i].children[k].last_size);
+            cmb_release(&s->alloc, g[i].children[k].last, g[i].children[k].last_size + (size_t)g[i].children[k].first_size);
         cmb_release(&s->alloc, g[i].children, g[i].capacity * sizeof *g[i].children);
     }
     cmb_sv_list_free(&s->alloc, &s->grafts, sizeof *g);
@@ -203,6 +215,8 @@ static int teardown(cmb_salvage *s)
     }
     cmb_buffer_destroy(s->older);
     cmb_buffer_destroy(s->moved);
+    cmb_buffer_destroy(s->values);
+    cmb_release(&s->alloc, s->piece, s->piece ? CMB_CHUNK_SIZE : 0);
     cmb_sv_list_free(&s->alloc, &s->nodes, sizeof(cmb_sv_node));
     cmb_sv_list_free(&s->alloc, &s->records, sizeof(cmb_sv_record));
     cmb_sv_list_free(&s->alloc, &s->epochs, sizeof(cmb_sv_record));
@@ -212,30 +226,34 @@ static int teardown(cmb_salvage *s)
     free_pieces(s);
     cmb_sv_ranges_free(&s->alloc, &s->lost);
     cmb_idset_destroy(&s->inner);
+    cmb_idset_destroy(&s->epochs_seen);
     cmb_addrset_destroy(s->seen);
     cmb_addrset_destroy(s->noted);
     cmb_addrset_destroy(s->bad);
     cmb_addrset_destroy(s->told);
     cmb_addrset_destroy(s->whole);
+    cmb_addrset_destroy(s->copied);
     (void)cmb_store_close(s->in); /* read-only, like the other */
     (void)cmb_store_close(s->exact);
+    cmb_device_close(s->made);
     return error;
 }
 
-int cmb_salvage_device(cmb_device *image, cmb_device *target, const cmb_salvage_options *options, cmb_salvage_result *out_result)
+/* target NULL: by `name`. */
+static int salvage(cmb_device *image, cmb_device *target, const char *name, const cmb_salvage_options *options, cmb_salvage_result *out_result)
 {
-    static const cmb_salvage_options defaults;
-    const cmb_salvage_options *o = options ? options : &defaults;
-    cmb_allocator alloc = cmb_allocator_or_default(&o->alloc);
-    if (o->node_size && (o->node_size < NODE_SIZE_MIN || o->node_size > NODE_SIZE_MAX || o->node_size & (o->node_size - 1)))
-        return cmb_fail(CMB_EINVAL, "a node size of %u bytes: a power of two from %u to %u is needed", o->node_size, NODE_SIZE_MIN,
-                        NODE_SIZE_MAX);
+    cmb_allocator alloc = cmb_allocator_or_default(&options->alloc);
+    uint32_t node_size = options->node_size;
+    if (node_size && (node_size < NODE_SIZE_MIN || node_size > NODE_SIZE_MAX || node_size & (node_size - 1)))
+        return cmb_fail(CMB_EINVAL, "a node size of %u bytes: a power of two from %u to %u is needed", node_size, NODE_SIZE_MIN, NODE_SIZE_MAX);
     cmb_salvage *s = cmb_zalloc(&alloc, sizeof *s);
     if (!s)
         return CMB_ENOMEM;
-    s->options = o;
+    s->options = options;
     s->alloc = alloc;
+    s->target = name;
     cmb_idset_init(&s->inner, &alloc);
+    cmb_idset_init(&s->epochs_seen, &alloc);
     int error = run(s, image, target);
     int closed = teardown(s);
     error = error ? error : closed;
@@ -245,20 +263,44 @@ int cmb_salvage_device(cmb_device *image, cmb_device *target, const cmb_salvage_
     return error;
 }
 
-int cmb_salvage_image(const char *image, const char *target, const cmb_salvage_options *options, cmb_salvage_result *out_result)
+static const cmb_salvage_options defaults;
+
+int cmb_salvage_device(cmb_device *image, cmb_device *target, const cmb_salvage_options *options, cmb_salvage_result *out_result)
 {
-    cmb_device_options d = {.size = 0};
-    cmb_device *from, *to;
-    if (options)
-        d.alloc = options->alloc;
-    int error = cmb_device_open(image, CMB_OPEN_READ, &d, &from);
+    if (image == target)
+        return cmb_fail(CMB_EINVAL, "%s: the target is the image itself", target->name);
+    return salvage(image, target, NULL, options ? options : &defaults, out_result);
+}
+
+/* The image must not be overwritten, by whatever name; and who has to choose another target learns it before everything is read. */
+static int check_names(const char *image, const char *target, const cmb_salvage_options *o)
+{
+    cmb_allocator alloc = cmb_allocator_or_default(&o->alloc);
+    size_t n = strcspn(image, "?");
+    cmb_where from, to;
+    int error = cmb_device_look(image, &alloc, &from);
+    if (!error)
+        error = cmb_device_look(target, &alloc, &to);
     if (error)
         return error;
-    error = cmb_device_open(target, options && options->force ? CMB_OPEN_CREATE_FORCE : CMB_OPEN_CREATE, &d, &to);
-    if (!error) {
-        error = cmb_salvage_device(from, to, options, out_result);
-        cmb_device_close(to);
-    }
+    if (cmb_where_same(&from, &to) || (strcspn(target, "?") == n && memcmp(image, target, n) == 0))
+        return cmb_fail(CMB_EINVAL, "%s: the target is the image itself", target);
+    if (to.kind == CMB_WHERE_FILE && !o->force)
+        return cmb_fail(CMB_EEXIST, "%s: exists already", target);
+    return 0;
+}
+
+int cmb_salvage_image(const char *image, const char *target, const cmb_salvage_options *options, cmb_salvage_result *out_result)
+{
+    const cmb_salvage_options *o = options ? options : &defaults;
+    cmb_device_options d = {.alloc = o->alloc};
+    cmb_device *from;
+    int error = check_names(image, target, o);
+    if (!error)
+        error = cmb_device_open(image, CMB_OPEN_READ, &d, &from);
+    if (error)
+        return error;
+    error = salvage(from, NULL, target, o, out_result);
     cmb_device_close(from);
     return error;
 }

@@ -8,6 +8,7 @@
  *   salvage_scan.c    records that are left in the log; putting nodes back in place of damaged ones
  *   salvage_cursor.c  a cursor over a tree with holes
  *   salvage_copy.c    from one tree with holes to the next, as edits
+ *   salvage_value.c   values out of line, once
  *   salvage_commit.c  commits, parents first
  *   salvage_ref.c     branches, tags, working states
  *   salvage_intents.c edits that are in no tree yet
@@ -79,8 +80,8 @@ typedef struct cmb_sv_record { /* ROOT, EDITS */
 /* A child that was put back below a damaged node. */
 typedef struct cmb_sv_child {
     cmb_noderef ref;
-    uint8_t *last; /* its last key */
-    uint32_t last_size;
+    uint8_t *last; /* its last key, its first one behind it */
+    uint32_t last_size, first_size;
 } cmb_sv_child;
 /* A damaged node whose children are known again, as far as they are. */
 typedef struct cmb_sv_graft {
@@ -105,6 +106,8 @@ typedef struct cmb_salvage {
     cmb_store *exact;      /* NULL: the image does not open by itself */
     cmb_store *in;         /* over a log put together from what is there: everything is read through it */
     cmb_store *out;
+    const char *target;    /* name of the device to make for out; NULL: it was given */
+    cmb_device *made;      /* that device */
     cmb_intake *intake;    /* into out */
     char why[512];         /* exact is NULL: why */
     /* salvage_state.c */
@@ -117,6 +120,7 @@ typedef struct cmb_salvage {
     cmb_sv_list nodes;     /* of cmb_sv_node, by key once scanned */
     cmb_sv_list records;   /* of cmb_sv_record, by address */
     cmb_sv_list epochs;    /* of cmb_sv_record, by address: the first frame of every epoch that was seen */
+    cmb_idset epochs_seen; /* the numbers of those, as names */
     cmb_sv_list intents;   /* INTENTS records by ref and unit (salvage_intents.c) */
     cmb_sv_list commits_found; /* of cmb_commit_at */
     cmb_sv_list grafts;    /* of cmb_sv_graft; the first grafts_done were tried, of which grafts_sorted are in order of address */
@@ -126,6 +130,10 @@ typedef struct cmb_salvage {
     bool content_lost;     /* there was a tree of which nothing is known */
     cmb_idset inner;       /* refs_lost: commits that a child or a ref leads to */
     cmb_addrset *seen;     /* nodes that some tree leads to */
+    /* salvage_value.c */
+    cmb_addrset *copied;   /* addresses of values in in that are in out */
+    cmb_buffer *values;    /* those that came again, and those that cannot be read: value in in -> in out */
+    uint8_t *piece;        /* CMB_CHUNK_SIZE bytes, once needed */
     /* salvage_commit.c */
     cmb_buffer *moved;     /* id of a commit -> its place in out */
     cmb_sv_list pieces;    /* of cmb_sv_piece */
@@ -189,10 +197,10 @@ void cmb_sv_cursor_pass(cmb_sv_cursor *c); /* past the subtree or the entry */
 
 /* ---- copying (salvage_copy.c) ---- */
 
-/* Where changes go. Values out of line are given as readers. `put_far` returns 1 if the value cannot be read. */
+/* Where changes go. Values out of line are given by reference, of the damaged image. `put_far` returns 1 if the value cannot be read. */
 typedef struct cmb_sv_sink {
     int (*put)(void *ctx, cmb_bytes key, cmb_bytes value);
-    int (*put_far)(void *ctx, cmb_bytes key, cmb_value_reader *value, uint32_t size);
+    int (*put_far)(void *ctx, cmb_bytes key, const cmb_valref *value);
     int (*del)(void *ctx, cmb_bytes key);
     void *ctx;
 } cmb_sv_sink;
@@ -202,13 +210,14 @@ int cmb_sv_changes(cmb_salvage *s, const cmb_noderef *from, const cmb_noderef *t
 int cmb_sv_copy(cmb_salvage *s, const cmb_noderef *from, const cmb_noderef *to, const cmb_noderef *base, cmb_sv_lost_fn lost, void *ctx,
                 cmb_noderef *out_root);
 #define CMB_SV_VALUE_LEVEL 255u
+/* Writes a value of the damaged image into `app`, or finds where it was written before (salvage_value.c). 1: it cannot be read; the detail says why. */
+int cmb_sv_value_copy(cmb_salvage *s, const cmb_valref *ref, cmb_appender *app, cmb_valref *out_ref);
 
 /* A transaction on a branch of out as a sink (salvage_write.c). Stays where it is from begin to end. */
 typedef struct cmb_sv_writer {
     cmb_salvage *s;
     cmb_txn *txn;
     cmb_sv_sink sink;
-    uint8_t *piece; /* CMB_CHUNK_SIZE bytes, once needed */
 } cmb_sv_writer;
 int cmb_sv_writer_begin(cmb_salvage *s, const char *branch, cmb_sv_writer *w);
 /* Commits, unless `error` says that something failed before: then it aborts and returns that. info as for cmb_txn_commit. */

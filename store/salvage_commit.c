@@ -269,18 +269,23 @@ int cmb_sv_commit_rebuild(cmb_salvage *s, const cmb_name *id, const cmb_noderef 
     return error ? error : cmb_sv_moved_set(s, id, out_at);
 }
 
-static int salvage_commit(cmb_salvage *s, const cmb_commit_at *at)
+/* Refs that stand on it know its content. */
+static int tell_lost(cmb_salvage *s, const cmb_commit_at *at, int error)
 {
     char where[8 + 2 * CMB_NAME_MAX], hex[2 * CMB_NAME_MAX + 1];
+    cmb_name_hex(&at->id, hex);
+    snprintf(where, sizeof where, "commit %s", hex);
+    s->content_lost = true;
+    return cmb_sv_tell_of(s, CMB_LOSS_COMMIT, error, at->addr, where, NULL);
+}
+
+static int salvage_commit(cmb_salvage *s, const cmb_commit_at *at)
+{
     cmb_commit_record *r;
     cmb_noderef old, base, root;
     int error = cmb_commit_load(s->in, at, &r);
-    if (cmb_sv_is_damage(error)) {
-        cmb_name_hex(&at->id, hex);
-        snprintf(where, sizeof where, "commit %s", hex);
-        s->content_lost = true;
-        return cmb_sv_tell_of(s, CMB_LOSS_COMMIT, error, at->addr, where, NULL);
-    }
+    if (cmb_sv_is_damage(error))
+        return tell_lost(s, at, error);
     if (error)
         return error;
     cmb_sv_owner owner = {s, at->id};
@@ -290,7 +295,7 @@ static int salvage_commit(cmb_salvage *s, const cmb_commit_at *at)
     if (!error)
         error = write_commit(s, r, &root);
     cmb_commit_free(&r->commit);
-    return error;
+    return error == CMB_ETOOBIG ? tell_lost(s, at, error) : error; /* above a forged generation none is left */
 }
 
 /* ---- all ---- */

@@ -2,8 +2,6 @@
 /* salvage_copy.c: from what is left of one tree to what is left of another, as edits in key order. */
 #include "store/salvage.h"
 
-#include <assert.h>
-
 typedef struct changes {
     cmb_salvage *s;
     cmb_sv_cursor *from, *to;
@@ -54,20 +52,12 @@ static int tell_value(changes *w, int error, const cmb_valref *ref, cmb_bytes ke
 static int put(changes *w, bool replaces)
 {
     const cmb_found *v = &w->b.found;
-    cmb_value_reader *reader;
     if (!v->out_of_line)
         return w->sink->put(w->sink->ctx, w->b.key, v->value);
-    int error = cmb_value_reader_open(&w->s->in->tree, &v->valref, &reader);
-    bool damaged = error && cmb_sv_is_damage(error);
-    if (!error) {
-        int result = w->sink->put_far(w->sink->ctx, w->b.key, reader, v->valref.size);
-        cmb_value_reader_close(reader);
-        damaged = result == 1;
-        error = damaged ? CMB_ECORRUPT : result;
-    }
-    if (!damaged)
+    int error = w->sink->put_far(w->sink->ctx, w->b.key, &v->valref);
+    if (error != 1)
         return error;
-    error = tell_value(w, error, &v->valref, w->b.key);
+    error = tell_value(w, CMB_ECORRUPT, &v->valref, w->b.key);
     return !error && replaces ? w->sink->del(w->sink->ctx, w->b.key) : error;
 }
 
@@ -157,7 +147,6 @@ typedef struct builder {
     cmb_salvage *s;
     cmb_appender *app;
     cmb_editor *editor;
-    uint8_t *piece; /* CMB_CHUNK_SIZE bytes, once needed */
 } builder;
 
 static int build_put(void *ctx, cmb_bytes key, cmb_bytes value)
@@ -172,40 +161,12 @@ static int build_del(void *ctx, cmb_bytes key)
     return cmb_editor_push(b->editor, &(cmb_edit){.kind = CMB_EDIT_DELETE, .key = key});
 }
 
-/* 1: the value cannot be read. */
-static int copy_pieces(builder *b, cmb_value_reader *value, uint32_t size, cmb_value_writer *writer)
-{
-    for (uint64_t at = 0; at < size;) {
-        size_t n;
-        int error = cmb_value_reader_read(value, at, b->piece, CMB_CHUNK_SIZE, &n);
-        if (error)
-            return cmb_sv_is_damage(error) ? 1 : error;
-        assert(n > 0);
-        error = cmb_value_writer_add(writer, b->piece, n);
-        if (error)
-            return error;
-        at += n;
-    }
-    return 0;
-}
-
-static int build_far(void *ctx, cmb_bytes key, cmb_value_reader *value, uint32_t size)
+static int build_far(void *ctx, cmb_bytes key, const cmb_valref *value)
 {
     builder *b = ctx;
     cmb_edit edit = {.kind = CMB_EDIT_PUT_FAR, .key = key};
-    cmb_value_writer *writer;
-    if (!b->piece && !(b->piece = cmb_alloc(&b->s->alloc, CMB_CHUNK_SIZE)))
-        return CMB_ENOMEM;
-    int error = cmb_value_writer_open(&b->s->out->tree, b->app, &writer);
-    if (error)
-        return error;
-    error = copy_pieces(b, value, size, writer);
-    if (error) {
-        cmb_value_writer_abort(writer);
-        return error;
-    }
-    error = cmb_value_writer_finish(writer, &edit.valref);
-    return error ? error : cmb_editor_push(b->editor, &edit);
+    int result = cmb_sv_value_copy(b->s, value, b->app, &edit.valref);
+    return result ? result : cmb_editor_push(b->editor, &edit);
 }
 
 int cmb_sv_copy(cmb_salvage *s, const cmb_noderef *from, const cmb_noderef *to, const cmb_noderef *base, cmb_sv_lost_fn lost, void *ctx,
@@ -221,7 +182,6 @@ int cmb_sv_copy(cmb_salvage *s, const cmb_noderef *from, const cmb_noderef *to, 
     if (error)
         return error;
     error = cmb_sv_changes(s, from, to, lost, ctx, &sink);
-    cmb_release(&s->alloc, b.piece, CMB_CHUNK_SIZE);
     if (!error)
         return cmb_editor_finish(b.editor, out_root);
     cmb_editor_abort(b.editor);

@@ -6,6 +6,8 @@
  */
 #include "store/salvage.h"
 
+#include <assert.h>
+
 typedef struct frame {
     cmb_noderef ref;
     cmb_pin pin;
@@ -185,6 +187,7 @@ static bool graft_into(const cmb_sv_graft *g, cmb_bytes lo, cmb_bytes last, fram
 
 static void push(cmb_sv_cursor *c, const cmb_noderef *ref)
 {
+    assert(c->depth + ref->level <= c->root.level); /* levels go down by one: there is a frame for each */
     c->frames[c->depth].ref = *ref;
     c->at_root = false;
     c->depth++;
@@ -208,6 +211,8 @@ int cmb_sv_cursor_enter(cmb_sv_cursor *c)
     if (!cmb_sv_is_damage(error))
         return error;
     const cmb_sv_graft *g = ref.level ? cmb_sv_graft_find(c->s, ref.addr) : NULL;
+    if (g && g->ref.level != ref.level) /* two parents, two minds: its children are of the other's level */
+        g = NULL;
     uint64_t found;
     bool some = graft_into(g, item.lo, item.key, f, &found);
     if (!(some && found == ref.count)) {

@@ -78,17 +78,6 @@ static int begin(finder *f)
     return error;
 }
 
-static int put_far(finder *f, cmb_bytes key, const cmb_valref *ref)
-{
-    cmb_value_reader *reader;
-    int error = cmb_value_reader_open(&f->s->in->tree, ref, &reader);
-    if (error)
-        return cmb_sv_is_damage(error) ? 1 : error;
-    error = f->writer.sink.put_far(f->writer.sink.ctx, key, reader, ref->size);
-    cmb_value_reader_close(reader);
-    return error;
-}
-
 static int take_entry(finder *f, const cmb_node *leaf, uint32_t i)
 {
     cmb_bytes key = {f->key, cmb_node_key(leaf, i, f->key)};
@@ -100,7 +89,7 @@ static int take_entry(finder *f, const cmb_node *leaf, uint32_t i)
     if (cmb_node_is_out_of_line(leaf, i)) {
         cmb_valref ref;
         cmb_node_valref(leaf, i, &ref);
-        error = put_far(f, key, &ref);
+        error = f->writer.sink.put_far(f->writer.sink.ctx, key, &ref);
     } else {
         error = f->writer.sink.put(f->writer.sink.ctx, key, cmb_node_value(leaf, i));
     }

@@ -25,11 +25,13 @@ static int each_ref(cmb_salvage *s, bool tells, ref_fn fn)
         error = source->ops->current(source, &edit);
         if (error)
             break;
-        if (edit.kind != CMB_EDIT_PUT || edit.key.size >= sizeof name || memchr(edit.key.data, 0, edit.key.size))
+        if (edit.kind != CMB_EDIT_PUT)
             continue;
-        memcpy(name, edit.key.data, edit.key.size);
-        name[edit.key.size] = 0;
-        error = cmb_state_unpack(s->in, name, edit.value.data, edit.value.size, &state);
+        size_t n = edit.key.size < sizeof name ? edit.key.size : sizeof name - 1;
+        memcpy(name, edit.key.data, n);
+        name[n] = 0;
+        error = strlen(name) != edit.key.size ? cmb_fail(CMB_EINVAL, "a name of %zu bytes that no branch or tag can have", edit.key.size)
+                                              : cmb_state_unpack(s->in, name, edit.value.data, edit.value.size, &state);
         if (cmb_sv_is_damage(error))
             error = tells ? cmb_sv_tell_of(s, CMB_LOSS_REF, error, 0, name, NULL) : 0;
         else if (!error)

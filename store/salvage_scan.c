@@ -4,7 +4,8 @@
  *
  * A node's name stands in its parent. Where the parent is damaged, its remains still hold names of children, somewhere: so every run of
  * bytes in them that is the name of a node found in the log, one level below, is taken for that child's name. That is no
- * guess: a name is a hash of 16 bytes or more. The children come in the order of their names, which is that of their keys.
+ * guess: a name is a hash of 16 bytes or more. The children are put in order by
+ * their keys.
  */
 #include "store/salvage.h"
 
@@ -53,11 +54,15 @@ static int note_commit(cmb_salvage *s, const cmb_rescue_record *r)
 static int note_epoch(cmb_salvage *s, const cmb_rescue_record *r)
 {
     const cmb_sv_record *e = s->epochs.items;
-    for (size_t i = s->epochs.n; i-- > 0;) {
-        if (e[i].epoch == r->epoch)
-            return 0;
-    }
-    int error = note_record(s, &s->epochs, r);
+    cmb_name name = {.size = 8};
+    if (s->epochs.n && e[s->epochs.n - 1].epoch == r->epoch)
+        return 0;
+    cmb_put64(name.bytes, r->epoch);
+    if (cmb_idset_has(&s->epochs_seen, &name))
+        return 0;
+    int error = cmb_idset_add(&s->epochs_seen, &name);
+    if (!error)
+        error = note_record(s, &s->epochs, r);
     if (!error)
         ((cmb_sv_record *)s->epochs.items)[s->epochs.n - 1].kind = r->whole && r->flags & CMB_FRAME_EPOCH;
     return error;
@@ -151,7 +156,10 @@ int cmb_sv_node_describe(cmb_salvage *s, const cmb_sv_node *n, cmb_noderef *out_
 int cmb_sv_node_get(cmb_salvage *s, const cmb_noderef *ref, cmb_pin *pin)
 {
     int error = cmb_nodes_get(s->in->nodes, ref, pin);
-    if (!error || !cmb_sv_is_damage(error) || !s->scanned)
+    if (!error || !cmb_sv_is_damage(error))
+        return error;
+    error = cmb_sv_scan(s);
+    if (error)
         return error;
     const cmb_sv_node *n = s->nodes.items;
     uint64_t key = cmb_get64(ref->name.bytes);
@@ -203,28 +211,57 @@ static int compare_grafts(const void *a, const void *b)
     return x->ref.addr < y->ref.addr ? -1 : x->ref.addr > y->ref.addr;
 }
 
-/* Puts a child behind those that are there, if its keys lie behind theirs. */
+static int compare_children(const void *a, const void *b)
+{
+    const cmb_sv_child *x = a, *y = b;
+    return cmb_compare(x->last, x->last_size, y->last, y->last_size);
+}
+
+/* By their keys; of two that overlap the one that ends first stays. What is damaged may be an order of sectors: names are no order. */
+static void tidy(cmb_salvage *s, cmb_sv_graft *g)
+{
+    uint32_t kept = 0;
+    cmb_sort(g->children, g->count, sizeof *g->children, compare_children);
+    for (uint32_t i = 0; i < g->count; i++) {
+        const cmb_sv_child *c = &g->children[i], *before = kept ? &g->children[kept - 1] : NULL;
+        if (before && cmb_compare(c->last + c->last_size, c->first_size, before->last, before->last_size) <= 0)
+            cmb_release(&s->alloc, c->last, c->last_size + (size_t)c->first_size);
+        else
+            g->children[kept++] = *c;
+    }
+    g->count = kept;
+}
+
+/* Room for one more: first of what one and the same name took that stands there often. */
+static int make_room(cmb_salvage *s, cmb_sv_graft *g)
+{
+    if (g->count < g->capacity)
+        return 0;
+    tidy(s, g);
+    if (g->count < g->capacity / 2)
+        return 0;
+    uint32_t capacity = g->capacity ? 2 * g->capacity : 16;
+    cmb_sv_child *grown = cmb_resize(&s->alloc, g->children, g->capacity * sizeof *grown, capacity * sizeof *grown);
+    if (!grown)
+        return CMB_ENOMEM;
+    g->children = grown;
+    g->capacity = capacity;
+    return 0;
+}
+
 static int add_child(cmb_salvage *s, cmb_sv_graft *g, const cmb_noderef *ref, const cmb_node *node)
 {
-    const cmb_sv_child *before = g->count ? &g->children[g->count - 1] : NULL;
-    uint8_t key[CMB_KEY_MAX];
-    if (!node->count || (before && cmb_node_compare(node, 0, before->last, before->last_size) <= 0))
-        return 0;
-    if (g->count == g->capacity) {
-        uint32_t capacity = g->capacity ? 2 * g->capacity : 16;
-        cmb_sv_child *grown = cmb_resize(&s->alloc, g->children, g->capacity * sizeof *grown, capacity * sizeof *grown);
-        if (!grown)
-            return CMB_ENOMEM;
-        g->children = grown;
-        g->capacity = capacity;
-    }
-    cmb_sv_child child = {.ref = *ref, .last_size = cmb_node_key(node, node->count - 1, key)};
-    child.last = cmb_alloc(&s->alloc, child.last_size);
+    uint8_t last[CMB_KEY_MAX], first[CMB_KEY_MAX];
+    int error = node->count ? make_room(s, g) : 0;
+    if (error || !node->count)
+        return error;
+    cmb_sv_child child = {.ref = *ref, .last_size = cmb_node_key(node, node->count - 1, last), .first_size = cmb_node_key(node, 0, first)};
+    child.last = cmb_alloc(&s->alloc, child.last_size + (size_t)child.first_size);
     if (!child.last)
         return CMB_ENOMEM;
-    memcpy(child.last, key, child.last_size);
+    memcpy(child.last, last, child.last_size);
+    memcpy(child.last + child.last_size, first, child.first_size);
     g->children[g->count++] = child;
-    s->result.replaced++;
     return 0;
 }
 
@@ -233,9 +270,9 @@ static int try_name(cmb_salvage *s, cmb_sv_graft *g, const uint8_t *bytes, cmb_p
 {
     const cmb_sv_node *n = s->nodes.items;
     uint64_t key = cmb_get64(bytes);
-    uint32_t before = g->count;
     int error = 0;
-    for (size_t i = first_of(s, key); i < s->nodes.n && n[i].key == key && g->count == before && !error; i++) {
+    *out_taken = false;
+    for (size_t i = first_of(s, key); i < s->nodes.n && n[i].key == key && !*out_taken && !error; i++) {
         cmb_noderef ref;
         cmb_node node;
         if (n[i].level + 1u != g->ref.level || n[i].addr >= g->ref.addr || describe(s, &n[i], bytes, &ref)
@@ -243,8 +280,8 @@ static int try_name(cmb_salvage *s, cmb_sv_graft *g, const uint8_t *bytes, cmb_p
             continue;
         cmb_node_open(s->in->tree.hash, pin->record, &node);
         error = add_child(s, g, &ref, &node);
+        *out_taken = true;
     }
-    *out_taken = g->count > before;
     return error;
 }
 
@@ -261,6 +298,8 @@ static int graft(cmb_salvage *s, cmb_sv_graft *g)
         error = try_name(s, g, remains + at, &pin, &taken);
         at += taken ? name : 1;
     }
+    tidy(s, g);
+    s->result.replaced += g->count;
     cmb_pin_destroy(s->in->nodes, &pin);
     cmb_release(&s->alloc, remains, g->ref.length ? g->ref.length : 1);
     return cmb_sv_is_damage(error) ? 0 : error;

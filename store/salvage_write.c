@@ -16,28 +16,18 @@ static int write_del(void *ctx, cmb_bytes key)
 }
 
 /* 1: it cannot be read, and the key is as it was. */
-static int write_far(void *ctx, cmb_bytes key, cmb_value_reader *value, uint32_t size)
+static int write_far(void *ctx, cmb_bytes key, const cmb_valref *value)
 {
     cmb_sv_writer *w = ctx;
-    if (!w->piece && !(w->piece = cmb_alloc(&w->s->alloc, CMB_CHUNK_SIZE)))
-        return CMB_ENOMEM;
-    int error = cmb_txn_value_begin(w->txn, key);
+    cmb_edit edit = {.kind = CMB_EDIT_PUT_FAR, .key = key};
+    int error = cmb_txn_need_stream(w->txn);
     if (error)
         return error;
-    for (uint64_t at = 0; at < size && !error;) {
-        size_t n;
-        error = cmb_value_reader_read(value, at, w->piece, CMB_CHUNK_SIZE, &n);
-        if (error) {
-            cmb_txn_value_abort(w->txn);
-            return cmb_sv_is_damage(error) ? 1 : error;
-        }
-        error = cmb_txn_value_add(w->txn, w->piece, n);
-        at += n;
-    }
-    if (!error)
-        return cmb_txn_value_finish(w->txn);
-    cmb_txn_value_abort(w->txn);
-    return error;
+    error = cmb_sv_value_copy(w->s, value, w->txn->stream, &edit.valref);
+    if (error)
+        return error == 1 ? 1 : cmb_store_note(w->s->out, error);
+    w->txn->stream_needed = true;
+    return cmb_txn_edit(w->txn, &edit);
 }
 
 int cmb_sv_writer_begin(cmb_salvage *s, const char *branch, cmb_sv_writer *w)
@@ -50,7 +40,6 @@ int cmb_sv_writer_begin(cmb_salvage *s, const char *branch, cmb_sv_writer *w)
 int cmb_sv_writer_end(cmb_sv_writer *w, int error, const cmb_commit_info *info)
 {
     bool open = error != 0;
-    cmb_release(&w->s->alloc, w->piece, CMB_CHUNK_SIZE);
     if (!error) {
         error = cmb_txn_commit(w->txn, info, NULL);
         open = error == CMB_ENOSPC || error == CMB_ENOMEM || error == CMB_EINVAL;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/where.h"
 #include "tools/text.h"
 
 #define CLI_STATUS_ROW(name, status, text) {(status), (text)},
@@ -406,10 +407,24 @@ int cli_commit(cmb_txn *txn, const cmb_commit_info *info, cmb_rev *out_rev)
 
 /* ---- output ---- */
 
-FILE *cli_output_open(const char *path)
+bool cli_is_device(const char *name, const char *path)
+{
+    cmb_allocator alloc = cmb_allocator_or_default(NULL);
+    cmb_where device, file;
+    if (cmb_device_look(name, &alloc, &device))
+        return false; /* it will be refused where it is opened */
+    cmb_path_look(path, &file);
+    return cmb_where_same(&device, &file);
+}
+
+FILE *cli_output_open(const char *image, const char *path)
 {
     if (!path || strcmp(path, "-") == 0)
         return stdout;
+    if (cli_is_device(image, path)) {
+        say_line("%s: it is the image itself", path);
+        return NULL;
+    }
     FILE *out = fopen(path, "wbe");
     if (!out)
         say_line("%s: %s", path, strerror(errno));

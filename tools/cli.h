@@ -147,8 +147,10 @@ static inline bool cli_output_ok(FILE *out)
 }
 /* Flushes standard output; a failure becomes the status if that was 0. Silent for a closed pipe. */
 int cli_end_output(int status);
-/* A file for output: `path`, NULL or "-" for standard output. NULL after a message. */
-FILE *cli_output_open(const char *path);
+/* A file for output: `path`, NULL or "-" for standard output. NULL after a message; also where it is the image, which would be gone. */
+FILE *cli_output_open(const char *image, const char *path);
+/* Does the path lead to the device of that name? */
+bool cli_is_device(const char *name, const char *path);
 /* Ends it as cli_end_output does. */
 int cli_output_close(FILE *out, const char *path, int status);
 

@@ -42,7 +42,7 @@ static void on_progress(void *ctx, uint64_t commits, uint64_t total, uint64_t by
 
 static int create_from(cli *c, cmb_store *store, const char *path, uint32_t depth)
 {
-    creating w = {.out = cli_output_open(path)};
+    creating w = {.out = cli_output_open(cli_image(c), path)};
     cmb_bundle_options how = {.depth = depth, .progress = on_progress, .ctx = &w};
     cmb_sync_stats stats = {0};
     text_buf a, b, s;

@@ -125,7 +125,7 @@ static int run(cli *c)
     int status = cli_open(c, false, &store);
     if (status)
         return status;
-    d.out = cli_output_open(path);
+    d.out = cli_output_open(cli_image(c), path);
     status = d.out ? dump_store(&d, store, rev) : CLI_OUTPUT;
     status = cli_close(c, store, status);
     return d.out ? cli_output_close(d.out, path, status) : status;

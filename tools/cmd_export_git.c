@@ -70,9 +70,9 @@ static int run(cli *c)
     int status = cli_open(c, false, &store);
     if (status)
         return status;
-    if (cli_has(c, MARKS) && !(ex.marks = cli_output_open(c->values[MARKS])))
+    if (cli_has(c, MARKS) && !(ex.marks = cli_output_open(cli_image(c), c->values[MARKS])))
         status = CLI_OUTPUT;
-    if (!status && !(ex.out = cli_output_open(path)))
+    if (!status && !(ex.out = cli_output_open(cli_image(c), path)))
         status = CLI_OUTPUT;
     if (!status)
         status = export_store(&ex, store);

@@ -97,7 +97,7 @@ import im = {.c = c };
         return CLI_INPUT;
     }
     int status = CLI_OK;
-    if (cli_has(c, MARKS) && !(im.marks = cli_output_open(c->values[MARKS])))
+    if (cli_has(c, MARKS) && !(im.marks = cli_output_open(cli_image(c), c->values[MARKS])))
         status = CLI_OUTPUT;
     if (!status)
         status = cli_open(c, true, &store);

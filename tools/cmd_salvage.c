@@ -84,10 +84,14 @@ static void show_line(FILE *out, const cmb_loss *loss)
     bool ranged = loss->kind == CMB_LOSS_KEYS || loss->kind == CMB_LOSS_VALUE || loss->kind == CMB_LOSS_REFS || loss->kind == CMB_LOSS_COMMITS;
     fputs(cmb_loss_code(loss->kind), out);
     if (ranged || loss->where[0] != '\0')
-        fprintf(out, ":%s%s", loss->where[0] != '\0' ? " " : "", loss->where);
+        fputs(loss->where[0] != '\0' ? ": " : ":", out);
+    text_print_field(out, loss->where, strlen(loss->where)); /* names out of a forged image may hold anything */
     if (ranged)
         show_range(out, loss);
-    fprintf(out, "%s%s\n", loss->text[0] != '\0' ? ": " : "", loss->text);
+    if (loss->text[0] != '\0')
+        fputs(": ", out);
+    text_print_field(out, loss->text, strlen(loss->text));
+    putc('\n', out);
 }
 
 static int on_loss(void *ctx, const cmb_loss *loss)
@@ -177,13 +181,16 @@ static int run(cli *c)
         return USAGE;
     if (node_size > UINT32_MAX)
         return cli_usage(c, "--node-size: too large");
-    s.list = cli_output_open(cli_value(c, LIST, NULL));
+    const char *list = cli_value(c, LIST, NULL), *out = cli_operand(c, 1);
+    if (list && (strcmp(list, out) == 0 || cli_is_device(out, list)))
+        return cli_say(NOT_RUN, list, "it is OUT itself");
+    s.list = cli_output_open(cli_image(c), list);
     if (!s.list)
         return NOT_RUN;
     cmb_salvage_options how = {.force = cli_has(c, FORCE), .node_size = (uint32_t)node_size, .seed = seed, .on_loss = on_loss,
                                .on_progress = on_progress, .ctx = &s};
     int status = salvage_image(&s, &how);
-    if (s.list != stdout && cli_output_close(s.list, cli_value(c, LIST, NULL), CLI_OK) != CLI_OK)
+    if (s.list != stdout && cli_output_close(s.list, list, CLI_OK) != CLI_OK)
         status = NOT_RUN;
     return cli_end_output(CLI_OK) == CLI_OK ? status : NOT_RUN;
 }

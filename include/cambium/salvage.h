@@ -90,7 +90,8 @@ typedef struct cmb_salvage_result {
 
 /**
  * Reads `image`, makes an image at `target` and fills it. Returns 0 however much was lost; an error if it could not run, and then what is at
- * the target is not to be used. CMB_ENOTIMAGE: nothing of an image was found. CMB_EEXIST without force.
+ * the target is not to be used. CMB_ENOTIMAGE: nothing of an image was found. CMB_EEXIST without force. CMB_EINVAL: the target is the
+ * image itself, by whatever name. The target is made once the image was found to be one.
  *
  * Reads the image three times at most. Time: proportional to the bytes, and for each commit to how it differs from its first parent.
  * Memory: one segment, the pool, some 130 bytes for each commit and ref, 11 for each node; where inner nodes are damaged or keys

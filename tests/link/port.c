@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "io/io.h"
+#include "io/where.h"
 #include "io/xen/xen.h"
 
 #include "io/xen/platform.h"
@@ -74,6 +74,11 @@ void cmb_os_populate(void *ptr, size_t size) {}
 int cmb_device_open_posix(const char *path, cmb_open_mode mode, const cmb_device_options *options, bool fixed, cmb_device **out_dev)
 {
     return cmb_fail(CMB_ENOTSUP, "%s: no files here", path);
+}
+
+void cmb_path_look(const char *path, cmb_where *out_where)
+{
+    *out_where = (cmb_where){.kind = CMB_WHERE_NONE};
 }
 
 int cmb_device_open_uring(const char *path, cmb_open_mode mode, const cmb_device_options *options, bool fixed, cmb_device **out_dev)

@@ -73,6 +73,41 @@ what_cannot_run_says_so_by_status_8() {
     _same a.cmb there.cmb
 }
 
+_refused() { # the image is as it was, and why is said
+    unchanged a.cmb expect 8 cambium salvage "$@"
+    error_is "cambium: "
+    case $(cat err) in
+    *'the image itself'* | *'OUT itself'*) ;;
+    *) _fail "not the reason: $(cat err)" ;;
+    esac
+}
+
+the_image_is_not_overwritten_by_whatever_name() {
+    _image
+    ln a.cmb hard.cmb
+    ln -s a.cmb soft.cmb
+    for name in a.cmb ./a.cmb hard.cmb soft.cmb 'a.cmb?io=posix' "$PWD/a.cmb"; do
+        _refused a.cmb "$name" --force
+        _refused a.cmb b.cmb --list "${name%\?*}"
+        [ ! -e b.cmb ] || _fail 'something was made'
+    done
+    _refused a.cmb a.cmb
+    _refused a.cmb b.cmb --list b.cmb
+    cp a.cmb other.cmb
+    ln other.cmb other_too.cmb
+    _refused a.cmb other.cmb --force --list other_too.cmb
+    same a.cmb other.cmb
+    unchanged a.cmb expect 7 cambium dump a.cmb hard.cmb
+}
+
+what_is_no_image_leaves_nothing_at_out() {
+    random 3000000 >noise
+    expect 8 cambium salvage noise b.cmb
+    [ ! -e b.cmb ] || _fail 'something was made'
+    _image
+    expect 0 cambium salvage a.cmb b.cmb
+}
+
 wrong_usage_is_status_16() {
     expect 16 cambium salvage a.cmb
     expect 16 cambium salvage a.cmb b.cmb --seed xyz
