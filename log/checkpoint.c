@@ -42,8 +42,11 @@ int cmb_check_foreign(cmb_log *log)
     if (e == CMB_ENOMEM)
         return e;
     if (!e && slots.best.generation == log->super.generation && slots.best.epoch == log->super.epoch
-        && memcmp(slots.best.params.uuid, log->params.uuid, 16) == 0)
+        && memcmp(slots.best.params.uuid, log->params.uuid, 16) == 0) {
+        log->mend = slots.best; /* not log->super: its root is a later checkpoint's if recovery walked over one */
+        log->bad_copies |= slots.bad_copies;
         return 0;
+    }
     if (!e && slots.best.generation < log->super.generation) /* nobody writes an older one: both copies of ours are unreadable */
         e = cmb_fail(CMB_EIO, "the superblocks of generation %llu cannot be read any more", (unsigned long long)log->super.generation);
     else if (!e)
@@ -272,7 +275,7 @@ static int write_super(cmb_log *log, const snapshot *snap)
     uint8_t *block = snap->pages; /* written and flushed: its memory is free */
     int e = 0;
     if (log->bad_copies) { /* mend the generation that a crash from here on falls back to */
-        e = cmb_super_write(log->cq, &log->super, log->bad_copies, block);
+        e = cmb_super_write(log->cq, &log->mend, log->bad_copies, block);
         if (!e)
             e = cmb_log_flush(log, log->cq, generation);
     }

@@ -318,7 +318,8 @@ struct cmb_log {
     cmb_log_options options;
     cmb_image_params params;
     cmb_super super;      /* the newest durable one; under `lock` */
-    unsigned bad_copies;
+    cmb_super mend;       /* what the newest pair on the device says, and which copies of it are written again before the next */
+    unsigned bad_copies;  /* generation; the open's, then the checkpoint's */
     bool writable, durable;
     const cmb_image_params *rescue; /* not NULL: opened by cmb_log_open_rescue; during the open only */
     bool rescued, rescue_super;     /* so it was; a superblock was read */
@@ -428,6 +429,8 @@ void cmb_segments_settle(cmb_log *log, uint64_t first, uint64_t last); /* under 
 /* Flushes; fails if the connection is not `generation`'s any more. */
 int cmb_log_flush(cmb_log *log, cmb_queue *queue, uint64_t generation);
 uint64_t cmb_log_generation(const cmb_log *log); /* the device's connection */
+/* CMB_EIO if it is not `generation`: then a flush that has just succeeded covers nothing that was written under that one. */
+int cmb_same_connection(cmb_device *dev, uint64_t generation);
 
 /* prepare.c: with the writer's role taken, after a burst that ends with `last` was written */
 int cmb_prepare_ahead(cmb_log *log, const cmb_frame *last, uint64_t bytes);

@@ -62,10 +62,19 @@ static int first_super(const cmb_image_params *params, const cmb_env *env, uint6
     return 0;
 }
 
+static int format_flush(cmb_queue *queue, uint64_t connection)
+{
+    int e = cmb_io_flush(queue);
+    return e ? e : cmb_same_connection(queue->dev, connection);
+}
+
 /* Superblocks zeroed and flushed, the newer generation last; then the new pair, flushed. */
 static int format_write(cmb_queue *queue, const cmb_super *s, unsigned newest_pair, uint8_t *block)
 {
     int e = 0;
+    cmb_caps caps;
+    cmb_device_caps(queue->dev, &caps);
+    const uint64_t connection = caps.generation;
     unsigned order[2] = {newest_pair ^ 0xfu, newest_pair};
     for (unsigned step = 0; step < 2 && !e; step++) {
         memset(block, 0, CMB_BLOCK);
@@ -74,16 +83,16 @@ static int format_write(cmb_queue *queue, const cmb_super *s, unsigned newest_pa
                 e = cmb_io_write(queue, (uint64_t)slot * CMB_SUPER_SPACING, block, CMB_BLOCK);
         }
         if (!e)
-            e = cmb_io_flush(queue);
+            e = format_flush(queue, connection);
     }
     if (!e) /* nothing of an earlier image may continue the new chain */
         e = cmb_io_write(queue, (uint64_t)s->pos.physical << s->params.segment_shift, block, CMB_BLOCK);
     if (!e)
-        e = cmb_io_flush(queue);
+        e = format_flush(queue, connection);
     if (!e)
         e = cmb_super_write(queue, s, cmb_super_pair(s->generation), block);
     if (!e)
-        e = cmb_io_flush(queue);
+        e = format_flush(queue, connection);
     return e;
 }
 
@@ -259,6 +268,8 @@ static int attempt(cmb_log *log)
     log->head_bytes = 0;
     log->recovered_batches = log->recovered_bytes = 0;
     cmb_device_caps(log->dev, &log->caps);
+    if (!(log->caps.flags & CMB_CAP_UNCACHED)) /* the medium may have none of it: a flush may have failed */
+        log->bad_copies = cmb_super_pair(slots.best.generation);
     cmb_radix_init(&log->table, log, CMB_PAGE_TABLE, &slots.best.table);
     cmb_radix_init(&log->map, log, CMB_PAGE_MAP, &slots.best.map);
     log->space.count = slots.best.params.fixed_size ? slots.best.count : log->caps.size >> log->shift;

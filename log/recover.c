@@ -42,6 +42,7 @@ typedef struct walker {
     uint64_t epoch, epoch_here;
     ops pending, edits;
     bool sealed;
+    uint64_t connection; /* under which frames were written again, 0: none were */
 } walker;
 
 /* ---- frames ---- */
@@ -391,8 +392,10 @@ static int accept_frame(walker *w, uint64_t physical, uint8_t *frame, const cmb_
     if (!e)
         e = note_records(w, frame, info);
     /* Where the device cannot read past a cache, what it returned is made true by writing it again. */
-    if (!e && log->writable && !(log->caps.flags & CMB_CAP_UNCACHED))
+    if (!e && log->writable && !(log->caps.flags & CMB_CAP_UNCACHED)) {
+        w->connection = w->connection ? w->connection : cmb_log_generation(log);
         e = cmb_io_write(w->queue, (physical << log->shift) + offset, frame, length);
+    }
     if (e)
         return e;
     w->in_batch = true;
@@ -668,6 +671,8 @@ static int finish(walker *w)
         e = cmb_io_flush(w->queue);
     if (e == CMB_EREADONLY && !log->writable)
         e = 0;
+    if (!e && w->connection && log->caps.flags & CMB_CAP_FLUSH)
+        e = cmb_same_connection(log->dev, w->connection);
     return e;
 }
 

@@ -305,8 +305,10 @@ int cmb_log_mend_supers(cmb_device *dev, const cmb_allocator *alloc, unsigned *o
     e = block ? cmb_super_load(dev, queue, alloc, &slots) : CMB_ENOMEM;
     if (!e && slots.bad_copies)
         e = cmb_super_write(queue, &slots.best, slots.bad_copies, block);
-    if (!e && slots.bad_copies && caps.flags & CMB_CAP_FLUSH)
+    if (!e && slots.bad_copies && caps.flags & CMB_CAP_FLUSH) {
         e = cmb_io_flush(queue);
+        e = e ? e : cmb_same_connection(dev, caps.generation);
+    }
     cmb_io_buffer_release(alloc, block, CMB_BLOCK);
     cmb_queue_close(queue);
     if (!e)

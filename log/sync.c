@@ -51,6 +51,15 @@ uint64_t cmb_log_generation(const cmb_log *log)
     return caps.generation;
 }
 
+int cmb_same_connection(cmb_device *dev, uint64_t generation)
+{
+    cmb_caps caps;
+    cmb_device_caps(dev, &caps);
+    if (caps.generation != generation)
+        return cmb_fail(CMB_EIO, "%s: the back end restarted between write and flush", dev->name);
+    return 0;
+}
+
 /*
  * One at a time, and none after one that failed: a device (a file, under Linux) may tell of a write that was lost to one
  * flush alone, whichever comes first, and whoever else waits for that write must not be told that it is durable.
@@ -68,9 +77,7 @@ int cmb_log_flush(cmb_log *log, cmb_queue *queue, uint64_t generation)
     if (e)
         return e;
     atomic_fetch_add_explicit(&log->flushes, 1, memory_order_relaxed);
-    if (cmb_log_generation(log) != generation)
-        return cmb_fail(CMB_EIO, "%s: the back end restarted between write and flush", log->dev->name);
-    return 0;
+    return cmb_same_connection(log->dev, generation);
 }
 
 /* ---- writing ---- */

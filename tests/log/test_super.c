@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-#include "helper.h"
+#include "hook.h"
 
 #include "log/internal.h"
 
@@ -146,6 +146,169 @@ static void a_damaged_copy_is_mended_by_the_next_checkpoint(void **state)
     cmb_device_close(dev);
 }
 
+static cmb_super newest(cmb_device *dev, unsigned *out_bad)
+{
+    cmb_super_slots slots;
+    cmb_queue *q;
+    cmb_allocator a = cmb_allocator_or_default(NULL);
+    th_ok(cmb_queue_open(dev, 1, &q));
+    th_ok(cmb_super_load(dev, q, &a, &slots));
+    cmb_queue_close(q);
+    *out_bad = slots.bad_copies;
+    return slots.best;
+}
+
+static void a_copy_that_is_damaged_while_the_image_is_open_is_mended_by_the_next_checkpoint(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr, seq;
+    uint8_t zero[CMB_BLOCK] = {0}, block[CMB_BLOCK];
+    unsigned bad;
+    cmb_super s;
+    cmb_device *dev = made(&r, &addr);
+    cmb_log *log;
+    cmb_appender *app;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 3);
+    uint64_t generation = newest(dev, &bad).generation;
+    assert_int_equal(bad, 0);
+    unsigned slot = generation & 1 ? 1 : 0;
+    put(dev, (uint64_t)slot << 20, zero);
+    th_ok(cmb_log_begin(log, &app, NULL));
+    th_ok(th_checkpoint(app, 4, &seq));
+    get(dev, (uint64_t)slot << 20, block);
+    th_ok(cmb_super_decode(block, slot, &s));
+    assert_int_equal(s.generation, generation);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+/* The newest generation is lost, and a copy of the one before: recovery goes from there over the lost one's checkpoint. */
+static void a_mended_copy_says_what_the_other_one_of_its_generation_says(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr, seq;
+    uint8_t zero[CMB_BLOCK] = {0}, block[2][CMB_BLOCK];
+    unsigned bad;
+    cmb_device *dev = made(&r, &addr);
+    cmb_log *log;
+    cmb_appender *app;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 3);
+    uint64_t generation = newest(dev, &bad).generation;
+    th_ok(cmb_log_begin(log, &app, NULL));
+    th_ok(th_checkpoint(app, 4, &seq));
+    th_ok(cmb_log_close(log));
+    for (unsigned slot = 0; slot < CMB_SUPER_SLOTS; slot++) {
+        if (cmb_super_pair(generation + 1) >> slot & 1 || slot == (generation & 1))
+            put(dev, (uint64_t)slot << 20, zero);
+    }
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    assert_int_equal(th_root(log), 4);
+    th_start(log, 5);
+    cmb_super s[2];
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned slot = (unsigned)(generation & 1) + 2 * i;
+        get(dev, (uint64_t)slot << 20, block[i]);
+        th_ok(cmb_super_decode(block[i], slot, &s[i]));
+        memset(block[i] + CMB_SUPER_AT_CHECK, 0, 8);
+        assert_int_equal(s[i].generation, generation);
+    }
+    assert_memory_equal(block[0], block[1], CMB_BLOCK);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+/* ---- a device that cannot read past its cache, and loses connections ---- */
+
+typedef struct wire {
+    uint64_t generation;
+    unsigned flushes, lose_at; /* the connection goes with this flush, counted from 1 */
+    unsigned slots[16], n;     /* which superblocks were written between two flushes; one entry each */
+} wire;
+
+static void wire_caps(void *ctx, cmb_caps *caps)
+{
+    caps->flags &= ~(uint32_t)CMB_CAP_UNCACHED;
+    caps->generation = ((wire *)ctx)->generation;
+}
+
+static int wire_before(void *ctx, const cmb_request *request)
+{
+    wire *w = ctx;
+    if (request->op == CMB_OP_WRITE && request->offset < CMB_SUPER_SLOTS * CMB_SUPER_SPACING)
+        w->slots[w->n] |= 1u << request->offset / CMB_SUPER_SPACING;
+    if (request->op == CMB_OP_FLUSH) {
+        w->n += w->slots[w->n] != 0 && w->n + 1 < CMB_COUNTOF(w->slots);
+        w->generation += ++w->flushes == w->lose_at;
+    }
+    return 0;
+}
+
+static void a_generation_that_only_a_cache_may_hold_is_written_again_before_the_older_one_goes(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr;
+    unsigned bad;
+    cmb_device *dev = made(&r, &addr);
+    uint64_t generation = newest(dev, &bad).generation;
+    wire w = {.generation = 1};
+    dev = th_hook_over(dev, wire_caps, wire_before, &w);
+    cmb_log *log;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 3);
+    assert_int_equal(w.n, 2);
+    assert_int_equal(w.slots[0], cmb_super_pair(generation));
+    assert_int_equal(w.slots[1], cmb_super_pair(generation + 1));
+    cmb_appender *app;
+    uint64_t seq;
+    th_ok(cmb_log_begin(log, &app, NULL));
+    th_ok(th_checkpoint(app, 4, &seq));
+    assert_int_equal(w.n, 3); /* what it wrote and flushed itself is there */
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
+static void what_is_written_while_the_connection_changes_is_not_called_durable(void **state)
+{
+    (void)state;
+    uint64_t seed = th_seed(), addr;
+    for (unsigned at = 1; at <= 5; at++) {
+        th_random r = {seed};
+        wire w = {.generation = 1, .lose_at = at};
+        cmb_device *dev = th_hook_over(th_mem(SIZE), wire_caps, wire_before, &w);
+        cmb_image_params p = th_params(SIZE, 21);
+        cmb_env env = th_env(&r);
+        int e = cmb_log_format(dev, &p, NULL, &env);
+        assert_int_equal(e, at <= w.flushes ? CMB_EIO : 0);
+        assert_int_equal(e != 0, at <= 4);
+        cmb_device_close(dev);
+    }
+    th_random r = {seed};
+    wire w = {.generation = 1, .lose_at = 1};
+    cmb_allocator a = cmb_allocator_or_default(NULL);
+    uint8_t zero[CMB_BLOCK] = {0};
+    unsigned mended;
+    cmb_device *dev = th_hook_over(made(&r, &addr), wire_caps, wire_before, &w);
+    put(dev, newest(dev, &mended).generation & 1 ? 1u << 20 : 0, zero);
+    assert_int_equal(cmb_log_mend_supers(dev, &a, &mended), CMB_EIO);
+    cmb_log *log; /* the tail is written again, so the open's flush has to cover it */
+    w = (wire){.generation = 1, .lose_at = 1};
+    assert_int_equal(th_open_as(dev, true, &r, NULL, &log), CMB_EIO);
+    w = (wire){.generation = 1, .lose_at = 1};
+    th_ok(th_open_as(dev, false, &r, NULL, &log)); /* a reader wrote nothing */
+    th_check(log, addr, 5000);
+    th_ok(cmb_log_close(log));
+    w = (wire){.generation = 2};
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_check(log, addr, 5000);
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
 static int one_finding(void *ctx, int error, const char *text)
 {
     (void)text;
@@ -221,6 +384,10 @@ int main(void)
         cmocka_unit_test(newer_versions_and_unknown_features_and_foreign_files_are_told_apart),
         cmocka_unit_test(a_truncated_image_is_named_as_such),
         cmocka_unit_test(a_damaged_copy_is_mended_by_the_next_checkpoint),
+        cmocka_unit_test(a_copy_that_is_damaged_while_the_image_is_open_is_mended_by_the_next_checkpoint),
+        cmocka_unit_test(a_mended_copy_says_what_the_other_one_of_its_generation_says),
+        cmocka_unit_test(a_generation_that_only_a_cache_may_hold_is_written_again_before_the_older_one_goes),
+        cmocka_unit_test(what_is_written_while_the_connection_changes_is_not_called_durable),
         cmocka_unit_test(a_page_of_a_table_with_any_byte_flipped_is_found),
         cmocka_unit_test(a_foreign_writer_is_noticed_before_its_superblock_is_overwritten),
     };
