@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/base.h"
 #include "tests/sim/random.h"
 
 #define BLOCK       4096u
 #define SLOT_STRIDE (1u << 20) /* the superblocks: the first block of each of the first four MiB */
+#define SLOTS       4u
+#define GENERATION  40u        /* where a superblock has its own */
 
 /* ---- states seen: content to the highest acknowledged number it was judged for ---- */
 
@@ -39,6 +42,11 @@ void crash_seen_free(crash_seen *seen)
         return;
     free(seen->slots);
     free(seen);
+}
+
+size_t crash_seen_count(const crash_seen *seen)
+{
+    return seen->n;
 }
 
 static size_t slot_of(const crash_seen *seen, uint64_t sum)
@@ -92,6 +100,8 @@ typedef struct enumeration {
     crash_moment moment;
     uint64_t since[2]; /* log bytes since the newest checkpoint, and before it since the one before */
     bool super_written;
+    unsigned anew; /* epochs since a segment was begun again, if it was since the newest checkpoint, that epoch included */
+    bool lost; /* the state that is judged has lost the newest generation of superblocks */
     unit *units;
     size_t n, capacity;
     uint32_t blocks, writes;
@@ -121,16 +131,30 @@ static bool touched(const enumeration *e, uint64_t offset)
     return false;
 }
 
+/* The first frame of a segment, over what is there already. */
+static bool begins_anew(const enumeration *e, const sim_event *ev)
+{
+    uint8_t old[SIM_SECTOR];
+    if (!e->plan->segment || !ev->data || ev->offset % e->plan->segment != 0 || ev->offset < SLOTS * SLOT_STRIDE)
+        return false;
+    sim_pages_read(&e->base, ev->offset, old, SIM_SECTOR);
+    return old[0] || memcmp(old, old + 1, SIM_SECTOR - 1) != 0;
+}
+
 /* Sectors that change nothing are none. */
 static void note_write(enumeration *e, const sim_event *ev)
 {
     static const uint8_t zeros[SIM_SECTOR];
     uint8_t old[SIM_SECTOR];
     size_t before = e->n;
-    if (ev->offset % SLOT_STRIDE == 0 && ev->offset / SLOT_STRIDE < 4)
+    if (ev->offset % SLOT_STRIDE == 0 && ev->offset / SLOT_STRIDE < SLOTS)
         e->super_written = true;
     else if (ev->data)
         e->since[0] += ev->length;
+    if (begins_anew(e, ev)) {
+        e->anew = 1;
+        e->tally->anew++;
+    }
     for (uint64_t at = 0; at < ev->length; at += SIM_SECTOR) {
         const uint8_t *data = ev->data ? ev->data + at : NULL;
         sim_pages_read(&e->base, ev->offset + at, old, SIM_SECTOR);
@@ -155,17 +179,51 @@ static void wrong(enumeration *e, uint64_t size, const char *what)
     size_t landed = 0;
     for (size_t i = 0; i < e->n; i++)
         landed += e->in[i];
-    snprintf(t->first_wrong, sizeof t->first_wrong, "epoch %u, %zu of %zu sectors landed%s, acknowledged %llu, begun %llu: %s", e->moment.epoch,
-             landed, e->n, size != e->size ? " and the file did not grow" : "", (unsigned long long)e->moment.acked, (unsigned long long)e->moment.begun, what);
+    snprintf(t->first_wrong, sizeof t->first_wrong, "epoch %u, %zu of %zu sectors landed%s%s, acknowledged %llu, begun %llu: %s", e->moment.epoch,
+             landed, e->n, size != e->size ? " and the file did not grow" : "", e->lost ? " and a generation is lost" : "", (unsigned long long)e->moment.acked, (unsigned long long)e->moment.begun, what);
+}
+
+static void judge_pages(enumeration *e, const sim_pages *pages, uint64_t size)
+{
+    const crash_plan *plan = e->plan;
+    uint64_t sum = pages->sum ^ size;
+    bool fresh;
+    e->tally->tried++;
+    if (!seen_add(plan->seen, sum, e->moment.acked, &fresh))
+        return;
+    sim_options options = plan->options;
+    options.size = size;
+    sim_disk *state = sim_on(pages, &options);
+    e->tally->judged++;
+    e->tally->distinct += fresh;
+    e->tally->due += e->moment.acked;
+    e->left -= e->left > 0;
+    const char *what = plan->judge(plan->ctx, state, &e->moment);
+    if (what)
+        wrong(e, size, what);
+    sim_free(state);
+}
+
+/* Both copies of the newest generation. */
+static void lose_newest(sim_pages *pages)
+{
+    uint8_t slots[SLOTS][SIM_SECTOR];
+    uint64_t newest = 0;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        sim_pages_read(pages, i * SLOT_STRIDE, slots[i], SIM_SECTOR);
+        if (cmb_get64(slots[i] + GENERATION) > newest)
+            newest = cmb_get64(slots[i] + GENERATION);
+    }
+    for (unsigned i = 0; i < SLOTS; i++) {
+        if (cmb_get64(slots[i] + GENERATION) == newest)
+            sim_pages_write(pages, i * SLOT_STRIDE, NULL, SIM_SECTOR);
+    }
 }
 
 /* `noise`: a unit that reads as noise; n: none. */
 static void judge(enumeration *e, uint64_t size, size_t noise)
 {
-    const crash_plan *plan = e->plan;
     sim_pages pages;
-    bool fresh;
-    e->tally->tried++;
     sim_pages_share(&pages, &e->base);
     for (size_t i = 0; i < e->n; i++)
         if (e->in[i] && e->units[i].offset + SIM_SECTOR <= size)
@@ -176,18 +234,12 @@ static void judge(enumeration *e, uint64_t size, size_t noise)
             bytes[i] = (uint8_t)sim_random(&e->random);
         sim_pages_write(&pages, e->units[noise].offset, bytes, SIM_SECTOR);
     }
-    uint64_t sum = pages.sum ^ size;
-    if (seen_add(plan->seen, sum, e->moment.acked, &fresh)) {
-        sim_options options = plan->options;
-        options.size = size;
-        sim_disk *state = sim_on(&pages, &options);
-        e->tally->judged++;
-        e->tally->distinct += fresh;
-        e->left -= e->left > 0;
-        const char *what = plan->judge(plan->ctx, state, &e->moment);
-        if (what)
-            wrong(e, size, what);
-        sim_free(state);
+    judge_pages(e, &pages, size);
+    if (e->plan->lose && !e->super_written) {
+        lose_newest(&pages);
+        e->lost = true;
+        judge_pages(e, &pages, size);
+        e->lost = false;
     }
     sim_pages_free(&pages);
 }
@@ -269,9 +321,15 @@ static void try_subsets(enumeration *e)
 
 /* ---- from flush to flush ---- */
 
+/* Where a segment is begun again: the epochs next to that, and some of those until the next checkpoint. */
+static bool is_looked_at(const enumeration *e)
+{
+    return !e->plan->segment || (e->anew > 0 && (e->anew <= 3 || e->anew % 64 == 0 || e->super_written));
+}
+
 static void end_epoch(enumeration *e, bool flushed)
 {
-    if ((e->n || e->size != e->base_size) && e->moment.begun >= e->plan->first) {
+    if ((e->n || e->size != e->base_size) && e->moment.begun >= e->plan->first && is_looked_at(e)) {
         if (!e->in) /* only the length changed */
             e->in = need(malloc(1));
         e->moment.log_bytes = e->since[0] + e->since[1];
@@ -281,6 +339,7 @@ static void end_epoch(enumeration *e, bool flushed)
     }
     if (!flushed)
         return;
+    e->anew += e->anew > 0;
     for (size_t i = 0; i < e->n; i++)
         land(&e->base, &e->units[i]);
     e->base_size = e->size;
@@ -291,6 +350,7 @@ static void end_epoch(enumeration *e, bool flushed)
         e->since[1] = e->since[0];
         e->since[0] = 0;
         e->super_written = false;
+        e->anew = 0;
     }
 }
 

@@ -168,6 +168,7 @@ static const char *judge_reader(oracle *o, sim_disk *state, const crash_moment *
     cmb_store *store;
     oracle_prints prints;
     int e = open_state(sim_device(state), &env, false, &store);
+    o->opens++;
     if (e)
         return complain("it does not open", e);
     uint64_t read = sim_count(state).bytes_read, bound = 2 * moment->log_bytes + 3 * o->segment + NEXT_READS + OPEN_READS;
@@ -190,7 +191,7 @@ static const char *judge_reader(oracle *o, sim_disk *state, const crash_moment *
     if (!what && e)
         what = complain("close", e);
     if (!what && sim_count(state).writes)
-        what = "reading it wrote";
+        what = "opening it to read wrote";
     *out_step = (uint64_t)step;
     return what;
 }
@@ -220,6 +221,7 @@ static const char *go_on(oracle *o, cmb_device *dev, sim_trace *trace, oracle_pr
     oracle_prints found;
     sim_note(trace, CRASH_ACKED, 0); /* what the state showed is there to stay */
     int e = open_state(dev, &env, true, &store);
+    o->opens++;
     if (e)
         return complain("it does not open for writing", e);
     e = oracle_look(store, &found);
@@ -265,7 +267,9 @@ static const char *judge_again(oracle *o, sim_disk *state, uint64_t step)
         o->nested.judged += tally.judged + inner.nested.judged;
         o->nested.distinct += tally.distinct + inner.nested.distinct;
         o->nested.epochs += tally.epochs + inner.nested.epochs;
+        o->nested.due += tally.due + inner.nested.due;
         o->fscked += inner.fscked;
+        o->opens += inner.opens;
         if (tally.wrong) {
             static char outer[sizeof tally.first_wrong + 40];
             snprintf(outer, sizeof outer, "crashed again: %s", tally.first_wrong);

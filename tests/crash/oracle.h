@@ -42,6 +42,7 @@ typedef struct oracle {
     oracle_care care;
     crash_seen *seen;
     uint64_t judged, fscked, written; /* states so far */
+    uint64_t opens;             /* of states, to read and to write */
     crash_tally nested;         /* of crashes during recovery */
     uint64_t most_read;         /* bytes by one open */
 } oracle;

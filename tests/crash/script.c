@@ -8,7 +8,7 @@
 #include "store/internal.h"
 #include "tests/sim/random.h"
 
-enum { KEYS = 40, BULK_MAX = 1200, JOURNAL_EDITS = 100, HEAVY = (1 << 20) + (200 << 10) };
+enum { KEYS = 40, BULK_MAX = 1200, JOURNAL_EDITS = 100, AGAIN_MIN = 60, HEAVY = (1 << 20) + (200 << 10) };
 
 typedef struct runner {
     script *s;
@@ -125,6 +125,22 @@ static int step_journal(runner *r)
         e = cmb_txn_put(txn, (cmb_bytes){key, (size_t)k}, (cmb_bytes){value, size});
     }
     return finish(txn, e, NULL);
+}
+
+/* A pair that changes, and is then put as it is again and again: each time a durable commit that shows nothing new and takes a block of the log. */
+static int step_again(runner *r)
+{
+    const char *name = branch(r);
+    char value[32];
+    size_t size = (size_t)snprintf(value, sizeof value, "g%llu", (unsigned long long)++r->generation);
+    int e = 0;
+    for (unsigned i = 0, n = AGAIN_MIN + below(r, AGAIN_MIN); i < n && !e; i++) {
+        cmb_txn *txn;
+        e = cmb_txn_begin(r->store, name, 0, &txn);
+        if (!e)
+            e = finish(txn, cmb_txn_put(txn, (cmb_bytes){"again", 5}, (cmb_bytes){value, size}), NULL);
+    }
+    return e;
 }
 
 /* A value whose pieces do not fit one frame: a batch of several. */
@@ -275,7 +291,7 @@ static int step_seal(runner *r)
 
 typedef enum step_kind {
     PERMANENT, WORKING, ASYNC, ASYNC_WORKING, MANY, ABORT, LAND, BRANCH, TAG, MERGE, PULL, CHECKPOINT, REOPEN, SEAL, SYNC, WRITE_OUT, BULK,
-    BULK_WORKING, JOURNAL, HEAVY_VALUE, NAME_INTO, NAME_FROM, KINDS
+    BULK_WORKING, JOURNAL, AGAIN, HEAVY_VALUE, NAME_INTO, NAME_FROM, KINDS
 } step_kind;
 
 static int take_step(runner *r, step_kind kind)
@@ -303,6 +319,7 @@ static int take_step(runner *r, step_kind kind)
     case BULK: return step_bulk(r, &permanent);
     case BULK_WORKING: return step_bulk(r, NULL);
     case HEAVY_VALUE: return step_heavy(r);
+    case AGAIN: return step_again(r);
     default: return step_journal(r);
     }
 }
@@ -315,7 +332,8 @@ static step_kind choose(runner *r)
                                          [SEAL] = 2, [SYNC] = 2, [WRITE_OUT] = 2, [BULK] = 2, [BULK_WORKING] = 2};
     static const uint8_t journal[KINDS] = {[PERMANENT] = 1, [WORKING] = 12, [ASYNC_WORKING] = 6, [BRANCH] = 1, [CHECKPOINT] = 30,
                                            [REOPEN] = 3, [SEAL] = 1, [SYNC] = 2, [WRITE_OUT] = 2, [JOURNAL] = 42};
-    const uint8_t *weights = r->s->options.journal ? journal : usual;
+    static const uint8_t round[KINDS] = {[CHECKPOINT] = 2, [REOPEN] = 2, [SYNC] = 2, [WRITE_OUT] = 2, [AGAIN] = 92};
+    const uint8_t *weights = r->s->options.journal ? journal : r->s->options.round ? round : usual;
     unsigned at = below(r, 100), kind = 0;
     if (r->s->options.heavy && below(r, 16) == 0)
         return HEAVY_VALUE;
@@ -337,12 +355,16 @@ static const char *failed(const char *what, int e)
     return text;
 }
 
+static bool has_changed(const runner *r)
+{
+    const oracle_prints *steps = r->s->steps + r->s->count;
+    return memcmp(&steps[0], &steps[-1], sizeof *steps) != 0;
+}
+
 /* Does its return say that it and all before it is durable? One that changed nothing says nothing. */
 static bool is_acknowledged(const runner *r, step_kind kind)
 {
-    const oracle_prints *steps = r->s->steps + r->s->count;
-    return kind == CHECKPOINT || kind == REOPEN || kind == SEAL || kind == SYNC
-           || (r->durable && memcmp(&steps[0], &steps[-1], sizeof *steps) != 0);
+    return kind == CHECKPOINT || kind == REOPEN || kind == SEAL || kind == SYNC || (r->durable && has_changed(r));
 }
 
 static const char *one_step(runner *r, step_kind kind)
@@ -356,6 +378,7 @@ static const char *one_step(runner *r, step_kind kind)
     int looked = oracle_look(r->store, &s->steps[s->count]);
     if (looked)
         return failed("looking", looked);
+    s->acknowledged += e == 0 && r->durable && has_changed(r);
     if (e == 0 && is_acknowledged(r, kind))
         sim_note(&s->trace, CRASH_ACKED, s->count);
     s->count++;

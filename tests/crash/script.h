@@ -16,6 +16,7 @@ typedef struct script_options {
     bool cached;       /* the disk cannot read past its cache */
     bool heavy;        /* now and then a value that takes several frames */
     bool journal;      /* working commits and checkpoints, little else: the log runs on and its segments are used again */
+    bool round;        /* logged edits in blocks of their own, few checkpoints but those that come of themselves: the log goes round the device */
 } script_options;
 
 typedef struct script {
@@ -25,6 +26,7 @@ typedef struct script {
     sim_trace trace;
     oracle_prints *steps; /* [0]: before the first */
     uint64_t count;
+    uint64_t acknowledged; /* steps that changed something, and were */
     uint64_t done[32]; /* steps that did something, by kind */
 } script;
 
