@@ -88,6 +88,42 @@ static void a_flush_that_nothing_replaces_says_that_nothing_is_durable(void **st
     bed_close(&b);
 }
 
+/* Both are in the ring when the first is answered: the second one finds nothing left to be done instead. */
+static void two_flushes_that_nothing_replaces_both_say_so(void **state)
+{
+    const cmb_xen_fault faults[] = {
+        {.op = BLKIF_OP_FLUSH_DISKCACHE, .kind = CMB_XEN_FAULT_UNSUPPORTED, .every = 1},
+        {.op = BLKIF_OP_WRITE_BARRIER, .kind = CMB_XEN_FAULT_UNSUPPORTED, .every = 1},
+    };
+    bed b;
+    cmb_completion c[2];
+    const cmb_request r[2] = {{.op = CMB_OP_FLUSH}, {.op = CMB_OP_FLUSH}};
+    with_fault(&b, faults);
+    b.offer.fault_count = 2;
+    bed_open(&b);
+    assert_int_equal(b.dev->ops->submit(b.queue, r, 2), 2);
+    for (int n = 0; n < 2;) {
+        int got = b.dev->ops->reap(b.queue, c, 2, 1);
+        for (int i = 0; i < got; i++)
+            assert_int_equal(c[i].result, CMB_ENODURABLE);
+        n += got;
+    }
+    assert_false(caps_of(&b).flags & CMB_CAP_FLUSH);
+    bed_close(&b);
+}
+
+static void a_read_or_write_that_is_not_supported_is_an_error(void **state)
+{
+    const cmb_xen_fault fault = {.op = CMB_XEN_OP_ANY, .kind = CMB_XEN_FAULT_UNSUPPORTED, .times = 2, .every = 1};
+    bed b;
+    with_fault(&b, &fault);
+    bed_open(&b);
+    assert_error(cmb_io_read(b.queue, 0, memory(BLOCK), BLOCK, 0), CMB_EIO);
+    assert_error(cmb_io_write(b.queue, 0, memory(BLOCK), BLOCK), CMB_EIO);
+    assert_ok(cmb_io_write(b.queue, 0, memory(BLOCK), BLOCK));
+    bed_close(&b);
+}
+
 static void a_discard_that_is_not_supported_after_all_is_left_out(void **state)
 {
     const cmb_xen_fault fault = {.op = BLKIF_OP_DISCARD, .kind = CMB_XEN_FAULT_UNSUPPORTED, .every = 1};
@@ -359,6 +395,80 @@ static void a_back_end_that_goes_on_with_the_rings_of_the_one_before_is_another_
     bed_close(&b);
 }
 
+/* More requests than a ring of one page has room for, so that some wait outside of it when the end comes. */
+static void requests_that_wait_for_the_ring_share_the_fate_of_those_in_it(void **state)
+{
+    static const cmb_xen_fault_kind kinds[] = {CMB_XEN_FAULT_DIE, CMB_XEN_FAULT_BAD_ID};
+    enum { MANY = 60 };
+    uint8_t *m = memory(MANY * BLOCK);
+    for (unsigned k = 0; k < CMB_COUNTOF(kinds); k++) {
+        const cmb_xen_fault fault = {.op = CMB_XEN_OP_ANY, .kind = kinds[k], .first = 1};
+        bed b;
+        cmb_queue *q;
+        cmb_request r[MANY];
+        cmb_completion c[MANY];
+        unsigned failed = 0;
+        with_fault(&b, &fault);
+        b.take.ring_order = 0;
+        bed_open(&b);
+        assert_ok(cmb_queue_open(b.dev, 64, &q));
+        io_test_fill(m, MANY * BLOCK, k);
+        for (unsigned i = 0; i < MANY; i++)
+            r[i] = (cmb_request){.op = CMB_OP_WRITE, .offset = i * BLOCK, .length = BLOCK, .buffer = m + i * BLOCK};
+        assert_int_equal(b.dev->ops->submit(q, r, MANY), MANY);
+        if (kinds[k] == CMB_XEN_FAULT_DIE) {
+            cmb_xen_back_kill(b.back);
+            b.offer.fault_count = 0;
+            assert_ok(cmb_xen_back_restart(b.back, &b.offer));
+        }
+        for (unsigned n = 0; n < MANY;) {
+            int got = b.dev->ops->reap(q, c, MANY, 1);
+            for (int i = 0; i < got; i++)
+                failed += c[i].result == CMB_EIO;
+            n += (unsigned)got;
+        }
+        if (kinds[k] == CMB_XEN_FAULT_DIE) {
+            assert_int_equal(failed, 0);
+            assert_holds(b.queue, 0, m, MANY * BLOCK);
+        } else {
+            assert_true(failed >= MANY - 32);
+        }
+        cmb_queue_close(q);
+        bed_close(&b);
+    }
+}
+
+static void write_back_node(bed *b, const char *node, const char *value)
+{
+    char path[128];
+    cmb_xen_end *toolstack;
+    assert_ok(cmb_xen_end_open(b->hub, 0, &toolstack));
+    cmb_xen_platform *p = cmb_xen_end_platform(toolstack);
+    snprintf(path, sizeof path, "backend/vbd/1/51712/%s", node);
+    assert_ok(p->ops->write(p, CMB_XEN_NO_TX, path, value));
+    p->ops->close(p);
+}
+
+/* As when the toolstack does not wait for the front end: nothing more is answered. */
+static void a_device_that_is_torn_out_is_an_error_at_once(void **state)
+{
+    bed b;
+    cmb_request r = {.op = CMB_OP_WRITE, .length = BLOCK, .buffer = memory(BLOCK)};
+    cmb_completion c;
+    bed_init(&b, BED_SIZE);
+    b.take.timeout = 200u * 1000 * 1000;
+    bed_open(&b);
+    cmb_xen_back_kill(b.back);
+    assert_int_equal(b.dev->ops->submit(b.queue, &r, 1), 1);
+    write_back_node(&b, "online", "0");
+    write_back_node(&b, "state", "6");
+    assert_int_equal(b.dev->ops->reap(b.queue, &c, 1, 1), 1);
+    assert_int_equal(c.result, CMB_EIO);
+    assert_error(b.dev->ops->submit(b.queue, &r, 1), CMB_EIO);
+    assert_detail_has("unplugged");
+    bed_close(&b);
+}
+
 static void a_back_end_that_does_not_come_back_is_an_error_after_a_while(void **state)
 {
     bed b;
@@ -421,6 +531,23 @@ static void a_new_size_is_seen_while_connected(void **state)
 }
 
 /* ---- memory ---- */
+
+static void numbers_that_cannot_be_are_refused_when_they_come(void **state)
+{
+    bed b;
+    bed_init(&b, BED_SIZE);
+    bed_open(&b);
+    write_back_node(&b, "sectors", "99999999999999999999");
+    assert_int_equal(caps_of(&b).size, BED_SIZE);
+    write_back_node(&b, "sectors", "18446744073709551000");
+    assert_int_equal(caps_of(&b).size, BED_SIZE);
+    write_back_node(&b, "sectors", "");
+    assert_int_equal(caps_of(&b).size, BED_SIZE);
+    write_back_node(&b, "sectors", "8");
+    assert_int_equal(caps_of(&b).size, BLOCK);
+    assert_int_equal(caps_of(&b).generation, 1);
+    bed_close(&b);
+}
 
 static void no_grants_left_makes_requests_smaller_not_wrong(void **state)
 {
@@ -498,6 +625,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_flush_that_is_not_supported_after_all_becomes_a_barrier),
         cmocka_unit_test(a_flush_that_nothing_replaces_says_that_nothing_is_durable),
+        cmocka_unit_test(two_flushes_that_nothing_replaces_both_say_so),
+        cmocka_unit_test(a_read_or_write_that_is_not_supported_is_an_error),
         cmocka_unit_test(a_discard_that_is_not_supported_after_all_is_left_out),
         cmocka_unit_test(a_secure_discard_that_is_not_done_is_an_error),
         cmocka_unit_test(a_secure_discard_that_is_not_offered_is_refused_at_open),
@@ -513,9 +642,12 @@ int main(void)
         cmocka_unit_test(what_a_dead_back_end_left_undone_is_done_by_the_next),
         cmocka_unit_test(a_flush_after_a_restart_does_not_cover_what_was_answered_before),
         cmocka_unit_test(a_back_end_that_goes_on_with_the_rings_of_the_one_before_is_another_connection),
+        cmocka_unit_test(requests_that_wait_for_the_ring_share_the_fate_of_those_in_it),
+        cmocka_unit_test(a_device_that_is_torn_out_is_an_error_at_once),
         cmocka_unit_test(a_back_end_that_does_not_come_back_is_an_error_after_a_while),
         cmocka_unit_test(a_device_that_is_unplugged_finishes_what_it_took),
         cmocka_unit_test(a_new_size_is_seen_while_connected),
+        cmocka_unit_test(numbers_that_cannot_be_are_refused_when_they_come),
         cmocka_unit_test(no_grants_left_makes_requests_smaller_not_wrong),
         cmocka_unit_test(without_memory_to_share_a_device_does_not_open),
         cmocka_unit_test(every_allocation_may_fail),

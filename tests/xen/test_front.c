@@ -346,6 +346,60 @@ static void nonsense_in_the_xenstore_is_refused(void **state)
     }
 }
 
+static void a_device_without_its_back_ends_domain_is_refused(void **state)
+{
+    bed b;
+    cmb_xen_end *toolstack;
+    bed_init(&b, BED_SIZE);
+    bed_serve(&b);
+    assert_ok(cmb_xen_end_open(b.hub, BED_DOMAIN, &toolstack));
+    cmb_xen_platform *p = cmb_xen_end_platform(toolstack);
+    assert_ok(p->ops->remove(p, CMB_XEN_NO_TX, "device/vbd/51712/backend-id"));
+    assert_error(bed_connect(&b, BED_VDEV, NULL), CMB_EIO);
+    assert_detail_has("backend-id is missing");
+    p->ops->close(p);
+    release(&b);
+}
+
+static void a_back_end_that_holds_on_to_an_older_connection_is_an_error_in_time(void **state)
+{
+    bed b;
+    killed k;
+    bed_init(&b, BED_SIZE);
+    b.take.timeout = 100u * 1000 * 1000;
+    bed_serve(&b);
+    connect_and_die(&b, &k);
+    cmb_xen_back_kill(b.back);
+    assert_error(bed_connect(&b, BED_VDEV, NULL), CMB_EIO);
+    assert_detail_has("does not let go of the connection before ours");
+    assert_ok(k.p->ops->unshare(k.p, k.ring, 1, &k.ref));
+    k.p->ops->port_close(k.p, k.port);
+    k.p->ops->close(k.p);
+    release(&b);
+}
+
+static void options_outside_of_their_range_are_refused(void **state)
+{
+    static const cmb_xen_options wrong[] = {
+        {.ring_order = CMB_XEN_ORDER_MAX + 1, .queues = 1, .segments = 1, .pool_pages = 2, .timeout = 1},
+        {.queues = 0, .segments = 1, .pool_pages = 2, .timeout = 1},
+        {.queues = CMB_XEN_QUEUES_MAX + 1, .segments = 1, .pool_pages = 2, .timeout = 1},
+        {.queues = 1, .segments = 0, .pool_pages = 2, .timeout = 1},
+        {.queues = 1, .segments = CMB_XEN_SEGMENTS_MAX + 1, .pool_pages = 2, .timeout = 1},
+        {.queues = 1, .segments = 1, .pool_pages = 1, .timeout = 1},
+        {.queues = 1, .segments = 1, .pool_pages = 2, .timeout = 0},
+    };
+    bed b;
+    bed_init(&b, BED_SIZE);
+    bed_serve(&b);
+    for (size_t i = 0; i < CMB_COUNTOF(wrong); i++) {
+        b.take = wrong[i];
+        assert_error(bed_connect(&b, BED_VDEV, NULL), CMB_EINVAL);
+        assert_detail_has("outside of its range");
+    }
+    release(&b);
+}
+
 static void sectors_that_cannot_be_are_refused(void **state)
 {
     static const struct {
@@ -457,6 +511,75 @@ static void discards_are_cut_to_what_the_device_can_give_back(void **state)
     free(found);
 }
 
+static void a_discard_before_the_first_unit_is_left_out_and_one_across_it_is_cut(void **state)
+{
+    uint8_t *all = malloc(BED_SIZE), *found = malloc(BED_SIZE);
+    static const uint32_t granularity[] = {16 * BLOCK, 1000, 16 * BLOCK};
+    static const uint32_t alignment[] = {8 * BLOCK, 0, 100}; /* the others cannot be: then units are sectors */
+    for (unsigned i = 0; i < 3; i++) {
+        bed b;
+        bed_init(&b, BED_SIZE);
+        b.offer.granularity = granularity[i];
+        b.offer.alignment = alignment[i];
+        bed_open(&b);
+        io_test_fill(all, BED_SIZE, 1);
+        assert_ok(cmb_io_write(b.queue, 0, all, BED_SIZE));
+        assert_ok(cmb_io_discard(b.queue, BLOCK, 3 * BLOCK));
+        assert_int_equal(cmb_xen_back_served(b.back, BLKIF_OP_DISCARD), i == 0 ? 0 : 1);
+        assert_ok(cmb_io_discard(b.queue, BLOCK, 30 * BLOCK));
+        if (i == 0)
+            memset(all + 8 * BLOCK, 0, 16 * BLOCK);
+        else
+            memset(all + BLOCK, 0, 30 * BLOCK);
+        assert_ok(cmb_io_read(b.queue, 0, found, BED_SIZE, 0));
+        assert_memory_equal(all, found, BED_SIZE);
+        bed_close(&b);
+    }
+    free(all);
+    free(found);
+}
+
+/* Requests of a front end by hand that are against the rules, whole. */
+static void a_request_that_makes_no_sense_is_an_error_of_its_own(void **state)
+{
+    bed b;
+    killed k;
+    void *page;
+    uint32_t ref;
+    bed_init(&b, BED_SIZE);
+    bed_serve(&b);
+    connect_and_die(&b, &k);
+    assert_ok(k.p->ops->share(k.p, 0, 1, &page, &ref));
+    const struct blkif_request_segment whole = {.gref = ref, .last_sect = 7};
+    const struct blkif_request good = {.operation = BLKIF_OP_READ, .nr_segments = 1, .id = 1, .seg = {whole}};
+    struct blkif_request r[12];
+    for (unsigned i = 0; i < 12; i++)
+        r[i] = good;
+    r[1].nr_segments = 0;
+    r[2].nr_segments = BLKIF_MAX_SEGMENTS_PER_REQUEST + 1;
+    r[3].sector_number = BED_SIZE / CMB_XEN_SECTOR;
+    r[4].sector_number = UINT64_MAX;
+    r[5].seg[0].last_sect = 8;
+    r[6].seg[0].first_sect = 7;
+    r[6].seg[0].last_sect = 6;
+    r[7].seg[0].gref = 0;
+    r[8].seg[0].gref = 0xffffffff;
+    r[9].operation = BLKIF_OP_DISCARD; /* whose fields lie elsewhere: sectors beyond the end */
+    ((struct blkif_request_discard *)&r[9])->nr_sectors = UINT64_MAX;
+    r[10].operation = BLKIF_OP_INDIRECT; /* of no segments */
+    memset((uint8_t *)&r[10] + 1, 0, 7);
+    ((struct blkif_request_indirect *)&r[10])->id = 1;
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(ask(&b, &k, i, &r[i]), i % 11 ? BLKIF_RSP_ERROR : BLKIF_RSP_OKAY);
+    cmb_xen_back_free(b.back);
+    assert_ok(k.p->ops->unshare(k.p, page, 1, &ref));
+    assert_ok(k.p->ops->unshare(k.p, k.ring, 1, &k.ref));
+    k.p->ops->port_close(k.p, k.port);
+    k.p->ops->close(k.p);
+    cmb_xen_hub_free(b.hub);
+    cmb_device_close(b.disk);
+}
+
 /* ---- persistent grants ---- */
 
 static void persistent_pages_are_used_again_and_aligned_ones_lent(void **state)
@@ -557,11 +680,16 @@ int main(void)
         cmocka_unit_test(a_back_end_that_is_closed_is_not_told_to_close),
         cmocka_unit_test(a_back_end_that_is_late_to_close_is_closed_and_begins),
         cmocka_unit_test(nonsense_in_the_xenstore_is_refused),
+        cmocka_unit_test(a_device_without_its_back_ends_domain_is_refused),
+        cmocka_unit_test(a_back_end_that_holds_on_to_an_older_connection_is_an_error_in_time),
+        cmocka_unit_test(options_outside_of_their_range_are_refused),
         cmocka_unit_test(sectors_that_cannot_be_are_refused),
         cmocka_unit_test(a_device_that_is_for_reading_only_says_so),
         cmocka_unit_test(a_device_may_have_more_sectors_than_32_bits_count),
         cmocka_unit_test(what_is_smaller_than_a_page_moves_no_more_than_itself),
         cmocka_unit_test(discards_are_cut_to_what_the_device_can_give_back),
+        cmocka_unit_test(a_discard_before_the_first_unit_is_left_out_and_one_across_it_is_cut),
+        cmocka_unit_test(a_request_that_makes_no_sense_is_an_error_of_its_own),
         cmocka_unit_test(persistent_pages_are_used_again_and_aligned_ones_lent),
         cmocka_unit_test(threads_share_a_device_that_restarts_under_them),
     };
