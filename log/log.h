@@ -148,7 +148,7 @@ int cmb_log_close(cmb_log *log);
 
 const cmb_image_params *cmb_log_params(const cmb_log *log);
 bool cmb_log_is_durable(const cmb_log *log);
-/* The ROOT record of the checkpoint that recovery started from; length 0: none yet. */
+/* The ROOT record of the newest checkpoint: of those that recovery met, until this handle makes one; length 0: none yet. */
 void cmb_log_root(const cmb_log *log, uint64_t *out_addr, uint32_t *out_length);
 
 /* ---- appending ---- */
@@ -223,8 +223,8 @@ bool cmb_log_checkpoint_due(const cmb_log *log);
 /*
  * Ends a head unit whose last record is the new ROOT record at root_addr, and makes a checkpoint
  * that starts from it. Appenders may go on while it is written. Durable on return (the unit as
- * well: *out_seq). One at a time: CMB_EBUSY aborts nothing and keeps app open, and so does every other
- * failure but CMB_EUNKNOWN, after which app is gone. CMB_EBUSY from a log that is failed afterwards:
+ * well: *out_seq). One at a time: CMB_EBUSY. After it, as after every failure but CMB_EUNKNOWN, app is still open and has to
+ * be aborted; after CMB_EUNKNOWN it is gone. CMB_EBUSY from a log that is failed afterwards:
  * somebody else's superblock was found.
  *
  * What journal segments below the checkpoint hold is gone afterwards, except those in which one of the
@@ -282,6 +282,8 @@ typedef struct cmb_segment_info {
 } cmb_segment_info;
 /* Every mapped segment in logical order, then the metadata ones. Non-zero from fn stops and is returned. */
 int cmb_log_segments(cmb_log *log, int (*fn)(void *ctx, const cmb_segment_info *info), void *ctx);
+/* The first mapped logical segment from `from` on; UINT64_MAX: none. A page of the table that cannot be read is passed over. CMB_ENOMEM. */
+int cmb_log_next_segment(cmb_log *log, uint64_t from, uint64_t *out_segment);
 
 typedef struct cmb_log_stats {
     uint64_t size;             /* device bytes */

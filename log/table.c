@@ -394,6 +394,36 @@ int cmb_table_find(cmb_log *log, uint64_t segment, cmb_segment **out_segment)
     return e;
 }
 
+/* The first mapped segment of a leaf from `from` on; `from` itself lies in it or below it. */
+static uint64_t next_in_leaf(const cmb_page *leaf, uint64_t from)
+{
+    uint64_t first = leaf->index * CMB_PAGE_FAN;
+    for (uint64_t i = from > first ? from - first : 0; i < CMB_PAGE_FAN; i++)
+        if (atomic_load_explicit(&leaf->u.segments[i].word, memory_order_acquire))
+            return first + i;
+    return UINT64_MAX;
+}
+
+int cmb_log_next_segment(cmb_log *log, uint64_t from, uint64_t *out_segment)
+{
+    cmb_mutex_lock(&log->lock);
+    uint64_t end = log->next_logical, found = UINT64_MAX;
+    cmb_mutex_unlock(&log->lock);
+    while (from < end && found == UINT64_MAX) {
+        cmb_page *leaf;
+        int e = cmb_radix_next(&log->table, from, &leaf);
+        if (e == CMB_ENOMEM)
+            return e;
+        if (!e && !leaf)
+            break;
+        if (!e)
+            found = next_in_leaf(leaf, from);
+        from = ((e ? from / CMB_PAGE_FAN : leaf->index) + 1) * CMB_PAGE_FAN;
+    }
+    *out_segment = found;
+    return 0;
+}
+
 cmb_segment *cmb_table_at(cmb_log *log, uint64_t segment)
 {
     cmb_page *leaf = cmb_radix_peek(&log->table, segment);

@@ -19,6 +19,7 @@ typedef struct chunk {
 /* What is known of a logical segment, in the order of addresses. */
 typedef struct part {
     uint64_t segment;
+    cmb_segment_kind kind;
     cmb_node_facts *leaves;
     chunk *chunks;
     uint32_t n_leaves, n_chunks;
@@ -32,7 +33,9 @@ typedef struct worker {
     cmb_thread thread;
     cmb_scanner *scanner;
     cmb_facts_room room;
-    uint64_t segment_start;
+    const part *part;  /* that is being scanned */
+    bool losing;       /* `losses` is a stretch whose end is not known yet */
+    cmb_lost losses;
     cmb_node_facts *leaves;
     chunk *chunks;
     uint32_t n_leaves, n_chunks, leaf_room, chunk_room;
@@ -67,7 +70,12 @@ static uint32_t place_of(const cmb_facts *f, uint64_t addr)
 
 /* ---- one segment ---- */
 
-static int lose(cmb_facts *f, uint64_t addr, bool record)
+static uint64_t segment_start(const cmb_facts *f, uint64_t segment)
+{
+    return segment << cmb_log_params(f->store->log)->segment_shift;
+}
+
+static int keep_lost(cmb_facts *f, const cmb_lost *what)
 {
     int error = 0;
     cmb_mutex_lock(&f->lock);
@@ -83,13 +91,33 @@ static int lose(cmb_facts *f, uint64_t addr, bool record)
     }
     if (!error && f->n_lost < CMB_LOST_MAX) { /* in order: segments are taken in theirs, so little is moved */
         cmb_lost *lost = &f->lost[f->n_lost++];
-        for (; lost > f->lost && lost[-1].addr > addr; lost--)
+        for (; lost > f->lost && lost[-1].addr > what->addr; lost--)
             lost[0] = lost[-1];
-        lost->addr = addr;
-        lost->record = record;
-        snprintf(lost->text, sizeof lost->text, "%s", cmb_error_detail());
+        *lost = *what;
     }
     cmb_mutex_unlock(&f->lock);
+    return error;
+}
+
+/* A damaged stretch, if there is one, ends here. */
+static int end_lost(worker *w, uint64_t end)
+{
+    if (!w->losing)
+        return 0;
+    w->losing = false;
+    if (!w->losses.end)
+        w->losses.end = end;
+    return keep_lost(w->facts, &w->losses);
+}
+
+/* From addr on; end 0: to where something intact begins. The detail text is the thread's. */
+static int lose(worker *w, uint64_t addr, uint64_t end, bool record)
+{
+    cmb_lost lost = {.addr = addr, .end = end, .record = record, .kind = w->part->kind};
+    snprintf(lost.text, sizeof lost.text, "%s", cmb_error_detail());
+    int error = end_lost(w, addr);
+    w->losing = true;
+    w->losses = lost;
     return error;
 }
 
@@ -156,10 +184,10 @@ static int note_other(worker *w, const cmb_scan_event *ev)
     case CMB_RECORD_ROOT:
     case CMB_RECORD_SEGMENTS:
     case CMB_RECORD_INTENTS:
-        return cmb_record_check(ev->record, ev->length, ev->addr) ? lose(w->facts, ev->addr, true) : 0;
+        return cmb_record_check(ev->record, ev->length, ev->addr) ? lose(w, ev->addr, ev->addr + CMB_RECORD_ALIGN, true) : 0;
     default:
         cmb_fail(CMB_ECORRUPT, "record at %llu: kind %u is unknown", (unsigned long long)ev->addr, (unsigned)ev->kind);
-        return lose(w->facts, ev->addr, true);
+        return lose(w, ev->addr, ev->addr + CMB_RECORD_ALIGN, true);
     }
 }
 
@@ -167,9 +195,15 @@ static int on_event(void *ctx, const cmb_scan_event *ev)
 {
     worker *w = ctx;
     cmb_facts *f = w->facts;
-    if (ev->error)
-        return ev->error == CMB_ENOMEM ? ev->error : lose(f, ev->addr, ev->addr != ev->frame_addr);
+    if (ev->error) {
+        bool record = ev->addr != ev->frame_addr;
+        uint64_t end = ev->frame_length ? ev->frame_addr + ev->frame_length : 0; /* of a run it is known */
+        return ev->error == CMB_ENOMEM ? ev->error : lose(w, ev->addr, end, record);
+    }
     if (!ev->record) {
+        int error = end_lost(w, ev->frame_addr);
+        if (error)
+            return error;
         atomic_fetch_add_explicit(&f->frames, 1, memory_order_relaxed);
         uint64_t bytes = atomic_fetch_add_explicit(&f->bytes, ev->frame_length, memory_order_relaxed) + ev->frame_length;
         if (w->calls && f->options.progress)
@@ -200,13 +234,16 @@ static void *keep(cmb_facts *f, const void *items, uint32_t n, size_t size, int 
 static int scan_part(worker *w, part *p)
 {
     cmb_facts *f = w->facts;
-    uint64_t next;
+    uint64_t start = segment_start(f, p->segment), end = segment_start(f, p->segment + 1), next;
+    w->part = p;
     w->n_leaves = w->n_chunks = 0;
-    int error = cmb_scanner_run(w->scanner, p->segment << cmb_log_params(f->store->log)->segment_shift, 0, on_event, w, &next);
+    int error = cmb_scanner_run(w->scanner, start, 0, on_event, w, &next);
     if (error == CMB_ENOTFOUND) /* given back since the list was made */
         return 0;
     if (error == CMB_ECORRUPT || error == CMB_EIO) /* where it lies is not known */
-        error = lose(f, p->segment << cmb_log_params(f->store->log)->segment_shift, false);
+        error = lose(w, start, 0, false);
+    if (!error)
+        error = end_lost(w, end);
     p->leaves = keep(f, w->leaves, w->n_leaves, sizeof *w->leaves, &error);
     p->n_leaves = p->leaves ? w->n_leaves : 0;
     p->chunks = keep(f, w->chunks, w->n_chunks, sizeof *w->chunks, &error);
@@ -268,7 +305,7 @@ static int add_segment(void *ctx, const cmb_segment_info *info)
         f->parts = parts;
         f->capacity = capacity;
     }
-    f->parts[f->n_parts++] = (part){.segment = info->logical};
+    f->parts[f->n_parts++] = (part){.segment = info->logical, .kind = info->kind};
     return 0;
 }
 

@@ -7,7 +7,10 @@
  * Several threads share the work, a segment at a time, and the thread that asks scans too while it would have to wait: so the
  * walk over the trees goes on beside the reading. Memory: 56 bytes a leaf and 24 a chunk, dead ones included, which is 1.4 %
  * of an image of full leaves of 4 KiB, and never more than the limit: what comes after it is not known, and read again by
- * the walk. Besides 1.2 MiB a thread.
+ * the walk. Besides, of each thread 1.2 MiB for reading, and what it keeps of the segment that it is at, which grows by doubling: 2 MiB
+ * with leaves of 4 KiB and segments of 64 MiB, 15 MiB and more with leaves of 256 bytes.
+ *
+ * A leaf that names values outside of it is read again by the walk, for what it names: its facts spare nothing there but the values' chunks.
  *
  * What of a record fails is no finding here: whether anything needs it is for the walk to say, which then reads it. Frames
  * and runs that fail are kept in a list.
@@ -22,8 +25,9 @@ typedef struct cmb_facts cmb_facts;
 
 /* A stretch of the log that is damaged. */
 typedef struct cmb_lost {
-    uint64_t addr;
-    bool record; /* a record within an intact frame */
+    uint64_t addr, end; /* end: where the next intact frame begins, or the segment ends */
+    bool record;        /* a record within an intact frame */
+    cmb_segment_kind kind; /* of the segment */
     char text[200];
 } cmb_lost;
 #define CMB_LOST_MAX 4096u /* that are kept; more are counted */

@@ -108,9 +108,8 @@ static int check_parents(fsck *f, const char *ref, const cmb_commit_record *reco
         if (cmb_commit_is_absent(&record->parents[i]))
             continue;
         int error = cmb_commit_find(f->store, &record->commit.parents[i], &at);
-        if (!error && at.addr >= record->at.addr)
-            error = cmb_fail(CMB_ECORRUPT, "a parent at %llu lies above its child at %llu", (unsigned long long)at.addr,
-                             (unsigned long long)record->at.addr);
+        if (!error)
+            error = cmb_mark_check_parent(record, i, &at);
         if (error)
             error = judge(f, error, CMB_FINDING_PARENT_MISSING, record->at.addr, CMB_OWNER_REF, ref);
         if (error)
@@ -178,7 +177,8 @@ static int check_run(void *ctx, const char *ref, uint64_t addr, uint32_t length)
     if (!error && (cmb_record_length(record) != length || cmb_record_kind_of(record) != CMB_RECORD_INTENTS))
         error = cmb_fail(CMB_ECORRUPT, "intents record at %llu: another record is there", (unsigned long long)addr);
     cmb_release(&f->store->alloc, record, length);
-    if (error && error != CMB_ENOMEM && !cmb_runs_have(f->store, addr)) /* merged and recycled meanwhile */
+    bool gone = error && error != CMB_ENOMEM && (!cmb_runs_have(f->store, addr) || cmb_log_is_stale(f->store->log));
+    if (gone) /* merged and recycled meanwhile */
         return 0;
     return judge(f, error, CMB_FINDING_INTENTS_DAMAGED, addr, CMB_OWNER_REF, ref);
 }
@@ -254,13 +254,10 @@ static int finish_facts(fsck *f)
     return 0;
 }
 
-/* Does anything that is kept lie in the frame that begins here? Its length is not known: the longest one's is taken. */
-static bool reaches(const fsck *f, uint64_t addr)
+/* Does anything that is kept lie in the damaged stretch? */
+static bool reaches(const fsck *f, const cmb_lost *lost)
 {
-    unsigned shift = cmb_log_params(f->store->log)->segment_shift;
-    uint64_t segment_end = ((addr >> shift) + 1) << shift;
-    uint64_t end = addr + CMB_FRAME_MAX < segment_end ? addr + CMB_FRAME_MAX : segment_end;
-    for (uint64_t a = cmb_align_up(addr, CMB_RECORD_ALIGN); a < end; a += CMB_RECORD_ALIGN)
+    for (uint64_t a = cmb_align_up(lost->addr, CMB_RECORD_ALIGN); a < lost->end; a += CMB_RECORD_ALIGN)
         if (cmb_addrset_has(f->mark.seen, a))
             return true;
     return false;
@@ -268,7 +265,7 @@ static bool reaches(const fsck *f, uint64_t addr)
 
 static int tell_lost(fsck *f, const cmb_lost *lost)
 {
-    bool tail = lost->addr >= cmb_log_tail_start(f->store->log), used = tail || reaches(f, lost->addr);
+    bool tail = lost->addr >= cmb_log_tail_start(f->store->log), used = tail || reaches(f, lost);
     const char *who = tail   ? "what was written since the last checkpoint: a later open may be refused"
                       : used ? "records that are in use: findings about nodes, values or commits name them"
                              : "nothing that is in use";
@@ -278,15 +275,27 @@ static int tell_lost(fsck *f, const cmb_lost *lost)
     return judge(f, cmb_fail(CMB_ECORRUPT, "%s", lost->text), number, lost->addr, CMB_OWNER_OTHER, who);
 }
 
+/* Journal segments, and the head's as of then, serve the writer anew two checkpoints later: nothing but a recovery needs them. */
+static bool passes(const fsck *f, const cmb_lost *lost)
+{
+    unsigned shift = cmb_log_params(f->store->log)->segment_shift;
+    bool head = lost->addr >> shift >= cmb_log_tail_start(f->store->log) >> shift;
+    return lost->kind == CMB_SEG_JOURNAL || (head && lost->kind == CMB_SEG_PLAIN);
+}
+
 static int check_frames(fsck *f)
 {
     size_t n;
-    uint64_t total;
+    uint64_t total, passed = 0;
     int error = 0;
     const cmb_lost *lost = cmb_facts_lost(f->facts, &n, &total);
-    for (size_t i = 0; i < n && !error; i++)
-        error = tell_lost(f, &lost[i]);
-    if (error || total <= n)
+    bool stale = total && cmb_log_is_stale(f->store->log);
+    for (size_t i = 0; i < n && !error; i++) {
+        bool pass = stale && passes(f, &lost[i]);
+        passed += pass;
+        error = pass ? 0 : tell_lost(f, &lost[i]);
+    }
+    if (error || total <= n || (stale && passed == n))
         return error;
     error = cmb_fail(CMB_ECORRUPT, "%llu more damaged frames", (unsigned long long)(total - n));
     return judge(f, error, CMB_FINDING_FRAMES_DAMAGED_MORE, 0, CMB_OWNER_OTHER, "what findings about nodes, values and commits name");
@@ -307,10 +316,8 @@ static int shape_done(void *ctx, uint64_t addr, bool *out_added)
 static int check_shape_of(fsck *f, const char *name, const cmb_noderef *root)
 {
     static const cmb_shape_ops ops = {.facts = shape_facts, .done = shape_done};
-    bool added;
-    if (root->addr == 0)
-        return 0;
-    int error = cmb_addrset_add(f->shapes, root->addr, 0, &added);
+    bool added = true;
+    int error = root->addr ? cmb_addrset_add(f->shapes, root->addr, 0, &added) : 0;
     if (error || !added)
         return error;
     error = cmb_tree_check_shape_with(&f->store->tree, root, &ops, f);

@@ -95,6 +95,19 @@ static int met_again(walk *w, uint64_t addr, unsigned above_level)
     return error;
 }
 
+/* Whoever refers to a leaf means the same one: it is not read for each of them. Inner nodes are believed, no facts are kept of them. */
+static int check_again(walk *w, const cmb_noderef *ref)
+{
+    cmb_node_facts facts;
+    uint32_t id;
+    if (ref->level || !w->options->facts || !cmb_facts_leaf(w->options->facts, ref->addr, &facts) ||
+        cmb_node_facts_match(&w->store->tree, &facts, ref, NULL, 0, NULL, 0))
+        return 0;
+    int error = cmb_fail(CMB_ECORRUPT, "node at %llu: another one than this reference to it means", (unsigned long long)ref->addr);
+    error = tell_damage(w, &(cmb_damage){.number = CMB_FINDING_LEAF_DAMAGED, .error = error, .addr = ref->addr}, &id);
+    return error ? error : hurt_path(w, 1, id);
+}
+
 static int enter(void *ctx, const cmb_noderef *ref)
 {
     walk *w = ctx;
@@ -110,6 +123,8 @@ static int enter(void *ctx, const cmb_noderef *ref)
         return error;
     if (!added) {
         error = met_again(w, ref->addr, ref->level + 1u);
+        if (!error)
+            error = check_again(w, ref);
         return error ? error : 1;
     }
     if (!w->is_table && ref->level == 0)
@@ -190,14 +205,22 @@ static bool known(void *ctx, const cmb_noderef *ref, const uint8_t *before, size
            cmb_node_facts_match(&w->store->tree, &facts, ref, before, before_size, last, last_size);
 }
 
+/* Without an address only the empty tree is one. */
+static int mark_empty(walk *w, const cmb_noderef *root)
+{
+    int error = cmb_tree_check_shape_with(&w->store->tree, root, NULL, NULL);
+    w->path[root->level] = 0;
+    return error ? damaged_node(w, root, error, NULL, 0, NULL, 0) : 0;
+}
+
 static int mark_tree(walk *w, const cmb_noderef *root)
 {
     cmb_walk_ops ops = {.enter = enter, .node = visit, .damage = damaged_node, .read_leaves = w->options->read_leaves};
     if (w->options->facts)
         ops.known = known;
-    if (root->addr == 0)
-        return 0;
     w->top = root->level;
+    if (root->addr == 0)
+        return w->is_table ? 0 : mark_empty(w, root);
     if (!w->is_table && root->level + 1u > w->mark->height)
         w->mark->height = root->level + 1u;
     return cmb_tree_walk(&w->store->tree, root, &ops, w);
@@ -233,6 +256,33 @@ static int mark_run(void *ctx, const char *ref, uint64_t addr, uint32_t length)
     bool added;
     (void)ref;
     return add(w, addr, length, &w->mark->intents, &added);
+}
+
+int cmb_mark_check_parent(const cmb_commit_record *record, size_t i, const cmb_commit_at *indexed)
+{
+    if (record->parents[i].addr == indexed->addr && record->parents[i].length == indexed->length)
+        return 0;
+    return cmb_fail(CMB_ECORRUPT, "the commit at %llu has a parent at %llu, the index has it at %llu", (unsigned long long)record->at.addr,
+                    (unsigned long long)record->parents[i].addr, (unsigned long long)indexed->addr);
+}
+
+/* Walks go by the address that a commit gives of its parent, look-ups by the index's: both have to be one. An index that cannot be read
+ * was told of, and of the refs' own commits every level of a check asks. */
+static int check_parents(walk *w, const cmb_commit_record *record)
+{
+    int error = 0;
+    for (size_t i = 0; i < record->commit.parent_count && !error && w->owner.kind != CMB_OWNER_REF; i++) {
+        cmb_commit_at at;
+        if (cmb_commit_is_absent(&record->parents[i]))
+            continue;
+        int found = cmb_commit_find(w->store, &record->commit.parents[i], &at);
+        if (found == CMB_ECORRUPT || found == CMB_EIO)
+            continue;
+        if (!found)
+            found = cmb_mark_check_parent(record, i, &at);
+        error = found ? tell(w, CMB_FINDING_PARENT_MISSING, found, record->at.addr) : 0;
+    }
+    return error;
 }
 
 /*
@@ -273,6 +323,8 @@ static int mark_commit(walk *w, const cmb_commit_at *at, const cmb_noderef *know
     if (error)
         return tell(w, CMB_FINDING_COMMIT_DAMAGED, error, at->addr);
     if (w->options->damage)
+        error = check_parents(w, record);
+    if (!error && w->options->damage)
         error = check_generation(w, record);
     if (!error && (!known || known->addr != record->root.addr))
         error = mark_tree(w, &record->root);

@@ -65,5 +65,7 @@ typedef struct cmb_mark {
 /* CMB_ENOMEM; damage only without a callback. Release with cmb_mark_destroy. */
 int cmb_mark_store(cmb_store *store, const cmb_mark_options *options, cmb_mark *out_mark);
 void cmb_mark_destroy(cmb_mark *mark);
+/* Does the commit have its parent `i` where the index has it? CMB_ECORRUPT. */
+int cmb_mark_check_parent(const cmb_commit_record *record, size_t i, const cmb_commit_at *indexed);
 
 #endif

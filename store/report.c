@@ -87,6 +87,20 @@ static void ref_text(const cmb_report *r, char out[CMB_REF_FULL_SIZE], const cha
         redacted(r, out + prefix, CMB_REF_FULL_SIZE - prefix, name + prefix, strlen(name + prefix));
 }
 
+/* As one line that does nothing to a terminal: names from a damaged image may hold any byte. What does not fit is left out. */
+static void plain_text(char *out, size_t room, const char *text)
+{
+    size_t used = 0;
+    for (const uint8_t *p = (const uint8_t *)text; *p; p++) {
+        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0; /* a control character above ASCII, in UTF-8 */
+        bool shown = *p >= 0x20 && *p != 0x7f && !c1;
+        if (used + (shown ? 1 : 4) >= room)
+            break;
+        used += (size_t)snprintf(out + used, room - used, shown ? "%c" : "\\x%02x", *p);
+    }
+    out[used] = 0;
+}
+
 /* Texts about refs may say their names. */
 static void finding_text(const cmb_report *r, const cmb_damage *d, char out[512])
 {
@@ -94,7 +108,7 @@ static void finding_text(const cmb_report *r, const cmb_damage *d, char out[512]
     if (r->options->redact && (names || d->number == CMB_FINDING_INTENTS_DAMAGED))
         snprintf(out, 512, "%s, at %llu", cmb_finding_kind_of(d->number)->text, (unsigned long long)d->addr);
     else
-        snprintf(out, 512, "%s", cmb_error_detail());
+        plain_text(out, 512, cmb_error_detail());
 }
 
 /* ---- items ---- */
@@ -204,8 +218,11 @@ static void say_where(line *l, const item *it)
 {
     l->used = 0;
     l->text[0] = 0;
-    for (unsigned i = 0; i < it->ref_count; i++)
-        say(l, it->refs[i]);
+    for (unsigned i = 0; i < it->ref_count; i++) {
+        char name[CMB_REF_FULL_SIZE];
+        plain_text(name, sizeof name, it->refs[i]);
+        say(l, name);
+    }
     if (it->refs_total > it->ref_count)
         say_number(l, it->refs_total - it->ref_count, "more branches and tags");
     if (it->commits_total == 1 && it->commit_count) {
@@ -272,13 +289,22 @@ static int make_room(cmb_report *r)
     return 0;
 }
 
+/* What was read is the image's damage only if its blocks were not used anew meanwhile: to be asked after the reading. */
+static int refuse_stale(const cmb_report *r)
+{
+    return cmb_log_is_stale(r->store->log)
+               ? cmb_fail(CMB_ESTALE, "the writer has used blocks anew since the image was opened for reading")
+               : 0;
+}
+
 int cmb_report_add(cmb_report *r, const cmb_damage *damage, uint32_t *out_id)
 {
     bool waits = out_id && r->n < CMB_REPORT_MAX;
+    bool looks = !waits || (r->n & (r->n - 1)) == 0; /* those that wait are looked after when they go out; some now, to stop early */
     item *it = item_create(r, damage);
     int error = it ? 0 : CMB_ENOMEM;
-    if (!error && r->findings == 0 && cmb_log_is_stale(r->store->log))
-        error = cmb_fail(CMB_ESTALE, "the writer has used blocks anew since the image was opened for reading");
+    if (!error && looks)
+        error = refuse_stale(r);
     if (!error && waits)
         error = make_room(r);
     if (!error) {
@@ -305,7 +331,7 @@ void cmb_report_share(cmb_report *r, uint32_t id, const cmb_owner *owner)
 
 int cmb_report_flush(cmb_report *r)
 {
-    int error = 0;
+    int error = r->n ? refuse_stale(r) : 0;
     for (size_t i = 0; i < r->n; i++) {
         if (!error)
             error = tell(r, r->items[i]);

@@ -2,6 +2,9 @@
 /*
  * report.h: findings on their way out. They wait until all that may share what is damaged has been walked, so that one finding
  * names everybody whom it hurts; the first CMB_REPORT_MAX of them, the others go out at once. One thread.
+ *
+ * Beside a writer what looks damaged may have been used anew. So none goes out before the superblocks have said, after the reading,
+ * that it was not: the first time that they say it was, CMB_ESTALE ends it. What went out before was true.
  */
 #ifndef CMB_STORE_REPORT_H
 #define CMB_STORE_REPORT_H
@@ -24,7 +27,7 @@ void cmb_report_destroy(cmb_report *report);
 int cmb_report_add(cmb_report *report, const cmb_damage *damage, uint32_t *out_id);
 /* cmb_mark_options.shared */
 void cmb_report_share(cmb_report *report, uint32_t id, const cmb_owner *owner);
-/* Tells all that waits. */
+/* Tells all that waits. CMB_ESTOPPED, CMB_ESTALE. */
 int cmb_report_flush(cmb_report *report);
 const cmb_finding_kind *cmb_finding_kind_of(cmb_finding_number number);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * scrub.c: verification in the background (scrub.h). A step is a piece of a segment; the first one of a pass looks at the
- * superblocks and the tables as well. Segments are looked for anew at every step, since they come and go meanwhile.
+ * superblocks and the tables as well. The next segment is looked for when one is done, since they come and go meanwhile.
  */
 #include <cambium/scrub.h>
 
@@ -147,46 +147,39 @@ static int begin_pass(cmb_scrub *s)
     return error ? error : cmb_log_check_tables(s->store->log, &pages, on_table, s);
 }
 
-typedef struct search {
-    uint64_t from, found; /* addresses; found: UINT64_MAX if there is nothing more */
-    unsigned shift;
-} search;
-
-static int on_segment(void *ctx, const cmb_segment_info *info)
+/* The next segment's start. What cannot be found of the table its check told of. */
+static int find_segment(cmb_scrub *s, uint64_t from, uint64_t *out_start)
 {
-    search *q = ctx;
-    uint64_t start = info->logical << q->shift;
-    if (info->kind == CMB_SEG_META || start + (UINT64_C(1) << q->shift) <= q->from)
-        return 0;
-    uint64_t at = start > q->from ? start : q->from;
-    q->found = at < q->found ? at : q->found;
-    return 0;
+    unsigned shift = cmb_log_params(s->store->log)->segment_shift;
+    uint64_t segment;
+    int error = cmb_log_next_segment(s->store->log, from >> shift, &segment);
+    if (!error)
+        *out_start = segment == UINT64_MAX ? UINT64_MAX : segment << shift;
+    return error;
 }
 
 static int step(cmb_scrub *s)
 {
-    uint64_t *at = &s->status.position.address;
-    search q = {*at, UINT64_MAX, cmb_log_params(s->store->log)->segment_shift};
+    uint64_t *at = &s->status.position.address, size = UINT64_C(1) << cmb_log_params(s->store->log)->segment_shift;
+    uint64_t from = *at, next;
     int error = *at == 0 ? begin_pass(s) : 0;
     if (*at == 0 && error != CMB_ENOMEM) /* what the pass begins with is done, whatever was found */
         *at = 1;
-    if (!error)
-        error = cmb_log_segments(s->store->log, on_segment, &q);
-    if (error == CMB_ECORRUPT || error == CMB_EIO) /* the tables' check told of it */
-        error = 0;
+    if (!error && *at % size <= 1)
+        error = find_segment(s, *at, &from);
     if (error)
         return error;
-    if (q.found == UINT64_MAX) {
+    if (from == UINT64_MAX) {
         s->status.position = (cmb_scrub_position){s->status.position.passes + 1, 0};
         return 0;
     }
-    s->resume = q.found;
-    error = cmb_scanner_run(s->scanner, q.found, STEP_BYTES, on_event, s, &q.from);
+    s->resume = from;
+    error = cmb_scanner_run(s->scanner, from, STEP_BYTES, on_event, s, &next);
     if (error == CMB_ENOTFOUND) { /* given back meanwhile */
-        q.from = ((q.found >> q.shift) + 1) << q.shift;
+        next = (from / size + 1) * size;
         error = 0;
     }
-    *at = error ? s->resume : q.from;
+    *at = error ? s->resume : next;
     return error;
 }
 

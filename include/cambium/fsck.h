@@ -4,7 +4,12 @@
  * Looking for damage. Everything here only reads, but for cmb_fsck_mend.
  *
  * A check works beside a live writer, in this process or another one: it looks at the last durable state as of when the store was
- * opened for reading. CMB_ESTALE says that the writer has gone on so far meanwhile that blocks were used anew: open the image again.
+ * opened for reading. CMB_ESTALE says that the writer has gone on so far meanwhile that blocks were used anew, and that something that
+ * looked damaged may be just that: open the image again. Findings that were told before were true; a new check tells them again, but for
+ * what the writer has mended. That journal segments were used anew, as a busy writer does all the time, is no reason for it.
+ *
+ * A disk that fails under the check is a finding where the store was opened with CMB_RESIDENT_POOL. Through the mapping of a file it is a
+ * signal, SIGBUS, which ends the process.
  */
 #ifndef CAMBIUM_FSCK_H
 #define CAMBIUM_FSCK_H
@@ -45,7 +50,7 @@ typedef enum cmb_severity {
     X(50, INDEX_UNREADABLE, "index-unreadable", LOSS, false, "the index of commits ends before its end")                 \
     X(51, INDEX_MISMATCH, "index-mismatch", WRONG, false, "the index does not have a commit where its branch or tag has it") \
     X(60, COMMIT_DAMAGED, "commit-damaged", LOSS, false, "a commit's record")                                            \
-    X(61, PARENT_MISSING, "parent-missing", LOSS, false, "a commit's parent is not in the index")                        \
+    X(61, PARENT_MISSING, "parent-missing", LOSS, false, "a commit's parent is not where the index has it, or not in the index") \
     X(62, GENERATION_WRONG, "generation-wrong", WRONG, false, "a commit is not of the generation that follows from its parents") \
     X(70, TAG_DAMAGED, "tag-damaged", LOSS, false, "an annotated tag's object, or one that this names")                  \
     X(71, TAG_MISMATCH, "tag-mismatch", WRONG, false, "an annotated tag and its object name different commits")          \
@@ -83,11 +88,11 @@ typedef struct cmb_finding {
     const char *code;   /* the kind's name */
     int error;          /* CMB_E… */
     uint64_t addr;      /* logical address, 0 if none */
-    const char *text;   /* one line: names what, expected and found */
-    const char *where;  /* one line: which branches, tags, commits and keys it hurts; "" if unknown */
+    const char *text;   /* one line: names what, expected and found; control characters of names are escaped */
+    const char *where;  /* one line, as `text`: which branches, tags, commits and keys it hurts; "" if unknown */
     const cmb_finding_kind *kind;
     uint64_t physical;  /* bytes from the device's start, where that is known; else CMB_NO_OFFSET */
-    const char *refs[CMB_FINDING_REFS];       /* branches and tags hurt, as "heads/NAME" and "tags/NAME" */
+    const char *refs[CMB_FINDING_REFS];       /* branches and tags hurt, as "heads/NAME" and "tags/NAME", byte for byte */
     unsigned ref_count;
     uint64_t refs_total;                      /* with those that are not listed */
     const char *commits[CMB_FINDING_COMMITS]; /* commits of the history whose content it hurts, in hexadecimal digits */
@@ -120,7 +125,12 @@ typedef struct cmb_fsck_result {
 
 /**
  * Returns 0 however many findings there are; an error if it could not run to its end, and then *out_result is untouched.
- * Memory besides `memory`: some 10 bytes a record in use, 1.2 MiB a thread, 1.5 KiB for each of the first 4096 findings.
+ * Memory besides `memory`: some 10 bytes a record in use; a thread 1.2 MiB, and some 100 bytes for each leaf of the segment that it is at:
+ * 2 MiB with nodes of 4 KiB and segments of 64 MiB, up to 30 MiB with nodes of 256 bytes; 1.5 KiB for each of the first 4096 findings.
+ *
+ * Limits. The first 4096 findings are told together at the end of the walk over the trees, each with all whom it hurts; one beyond is told
+ * as it is found, and names only the first whom it hurts. Of a node that is shared, the first 64 damages below it are remembered: others who
+ * reach it are counted among the hurt of those alone. Of damaged frames the first 4096 are told one by one.
  */
 CMB_API int cmb_fsck(cmb_store *store, const cmb_fsck_options *options, cmb_fsck_result *out_result);
 

@@ -59,7 +59,7 @@ typedef struct cmb_init_options {
 
 typedef enum cmb_residency_mode {
     CMB_RESIDENT_AUTO = 0, /* the mapping where the device maps, else the pool */
-    CMB_RESIDENT_MAP = 1,  /* the device's mapping: a media error after verification is SIGBUS */
+    CMB_RESIDENT_MAP = 1,  /* the device's mapping: a media error is SIGBUS, at the first reading and later */
     CMB_RESIDENT_POOL = 2, /* the engine's own memory, bounded by pool_size */
 } cmb_residency_mode;
 

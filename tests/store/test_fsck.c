@@ -2,6 +2,7 @@
 #include "damage.h"
 
 #include "log/format.h"
+#include "store/facts.h"
 #include "store/intents.h"
 
 /* All findings of a run, a line each: "code|address|where". */
@@ -339,6 +340,352 @@ static void a_damaged_frame_since_the_last_checkpoint_is_more_than_something_unu
     bed_close(&b);
 }
 
+/* ---- beside a writer ---- */
+
+/* A reader's store on the same device, as of now. */
+static bed beside(const bed *b)
+{
+    bed reader = *b;
+    reader.options.read_only = true;
+    reader.options.residency = CMB_RESIDENT_POOL;
+    must(cmb_store_open_device(b->dev, &reader.options, &reader.store));
+    return reader;
+}
+
+/* Edits that fill some journal segments, then a checkpoint: some times over, so that journals are given back and used anew. */
+static void go_on(bed *b, unsigned times)
+{
+    for (unsigned t = 0; t < times; t++) {
+        for (unsigned i = 0; i < 1200; i++)
+            log_edit(b, i % 2); /* of few keys: what a checkpoint lists of them, and keeps, is soon nothing */
+        must(cmb_store_checkpoint(b->store));
+    }
+}
+
+typedef struct busy {
+    bed *writer;
+    unsigned count;
+} busy;
+
+static int writer_goes_on(void *ctx, const cmb_finding *f)
+{
+    busy *w = ctx;
+    (void)f;
+    if (w->count++ == 0)
+        go_on(w->writer, 3);
+    return 0;
+}
+
+static void after_a_true_finding_what_the_writer_used_anew_is_still_no_damage(void **state)
+{
+    bed b;
+    cmb_resolved rev;
+    static const char *const refs[] = {"v1", "feature"};
+    (void)state;
+    make_history(&b);
+    for (unsigned i = 0; i < 2; i++) {
+        must(cmb_rev_resolve(b.store, refs[i], &rev));
+        damage_record(&b, rev.state.commit.addr, rev.state.commit.length, 40);
+    }
+    go_on(&b, 1);
+    for (int level = CMB_FSCK_QUICK; level <= CMB_FSCK_FULL; level++) {
+        bed reader = beside(&b);
+        busy w = {.writer = &b};
+        cmb_fsck_options options = {.level = (cmb_fsck_level)level, .on_finding = writer_goes_on, .ctx = &w};
+        cmb_fsck_result result = {.findings = 99};
+        if (level == CMB_FSCK_STRUCTURE) { /* told together, after one look */
+            must(cmb_fsck(reader.store, &options, &result));
+            assert_int_equal(w.count, result.findings);
+        } else { /* of commits as they are found, of frames at the end */
+            must_be(cmb_fsck(reader.store, &options, &result), CMB_ESTALE);
+            assert_int_equal(w.count, level == CMB_FSCK_QUICK ? 1 : 2);
+        }
+        must(cmb_store_close(reader.store));
+    }
+    bed_close(&b);
+}
+
+static void writer_goes_on_meanwhile(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    writer_goes_on(ctx, NULL);
+}
+
+static int none_after_it_went_on(void *ctx, const cmb_finding *f)
+{
+    busy *w = ctx;
+    (void)f;
+    assert_int_equal(w->count, 0);
+    return 0;
+}
+
+static void findings_that_wait_are_not_told_of_an_image_that_went_on(void **state)
+{
+    bed b;
+    cmb_fsck_result result;
+    (void)state;
+    make_history(&b);
+    cmb_noderef node = first_node(&b, "feature", 1); /* what follows it is large: there is progress to tell of */
+    damage_record(&b, node.addr, node.length, 100);
+    go_on(&b, 1);
+    bed reader = beside(&b);
+    busy w = {.writer = &b};
+    cmb_fsck_options options = {.level = CMB_FSCK_STRUCTURE, .on_finding = none_after_it_went_on, .on_progress = writer_goes_on_meanwhile, .ctx = &w};
+    must_be(cmb_fsck(reader.store, &options, &result), CMB_ESTALE);
+    assert_true(w.count > 0);
+    must(cmb_store_close(reader.store));
+    bed_close(&b);
+}
+
+/* The journals of the reader's tail are gone when they are scanned: that is no damage, and the check comes to its end. */
+static void a_full_check_ends_beside_a_writer_that_uses_journals_anew(void **state)
+{
+    bed b;
+    report r;
+    size_t n;
+    uint64_t total;
+    cmb_facts *facts;
+    (void)state;
+    memset(&b, 0, sizeof b);
+    bed_open_with(&b, 32 << 20, NULL);
+    put(b.store, "main", "key", "value", "a commit");
+    for (unsigned i = 0; i < 1500; i++) /* no checkpoint: they lie in the tail */
+        log_edit(&b, i % 2);
+    bed reader = beside(&b);
+    for (unsigned i = 0; i < 8000; i++) {
+        log_edit(&b, i % 2);
+        if (i % 400 == 0)
+            must(cmb_store_checkpoint(b.store));
+    }
+    must(cmb_facts_start(reader.store, &(cmb_facts_options){0}, &facts));
+    must(cmb_facts_finish(facts));
+    cmb_facts_lost(facts, &n, &total);
+    cmb_facts_destroy(facts);
+    assert_true(total > 0);
+    assert_int_equal(check(&reader, CMB_FSCK_FULL, &r).findings, 0);
+    must(cmb_store_close(reader.store));
+    bed_close(&b);
+}
+
+/* ---- how far damage reaches ---- */
+
+typedef struct frames {
+    uint64_t addr[256];
+    size_t n;
+} frames;
+
+static int take_frame(void *ctx, const cmb_scan_event *ev)
+{
+    frames *f = ctx;
+    if (!ev->record && !ev->error && f->n < sizeof f->addr / sizeof *f->addr)
+        f->addr[f->n++] = ev->frame_addr;
+    return 0;
+}
+
+static void a_damaged_stretch_ends_where_the_next_intact_frame_begins(void **state)
+{
+    bed b;
+    frames f = {0};
+    size_t n;
+    uint64_t total;
+    cmb_facts *facts;
+    (void)state;
+    make_history(&b);
+    unsigned shift = cmb_log_params(b.store->log)->segment_shift;
+    uint64_t segment = first_node(&b, "v1", 0).addr >> shift;
+    must(cmb_log_scan(b.store->log, segment, take_frame, &f));
+    assert_true(f.n > 4);
+    damage_record(&b, f.addr[0], CMB_BLOCK, 20);
+    damage_record(&b, f.addr[2], CMB_BLOCK, 20);
+    damage_record(&b, f.addr[3], CMB_BLOCK, 20); /* one stretch with the one before */
+    damage_record(&b, f.addr[f.n - 1], CMB_BLOCK, 20);
+    for (unsigned threads = 1; threads <= 2; threads++) {
+        must(cmb_facts_start(b.store, &(cmb_facts_options){.threads = threads}, &facts));
+        must(cmb_facts_finish(facts));
+        const cmb_lost *lost = cmb_facts_lost(facts, &n, &total);
+        assert_int_equal(n, 3);
+        assert_int_equal(total, 3);
+        assert_int_equal(lost[0].addr, f.addr[0]);
+        assert_int_equal(lost[0].end, f.addr[1]);
+        assert_int_equal(lost[1].addr, f.addr[2]);
+        assert_int_equal(lost[1].end, f.addr[4]);
+        assert_int_equal(lost[2].addr, f.addr[f.n - 1]);
+        assert_int_equal(lost[2].end, (segment + 1) << shift);
+        cmb_facts_destroy(facts);
+    }
+    bed_close(&b);
+}
+
+/* ---- what nothing but a program that lies writes ---- */
+
+/* A commit as `draft` says and a branch on it. */
+static cmb_commit_at forge(bed *b, const char *branch, const cmb_commit_draft *draft)
+{
+    cmb_unit unit = {0};
+    cmb_refobj *ref;
+    cmb_state s = {.commit_root = draft->root, .root = draft->root, .generation = draft->generation};
+    char full[CMB_REF_FULL_SIZE];
+    uint64_t seq;
+    snprintf(full, sizeof full, "heads/%s", branch);
+    must(cmb_ref_use(b->store, full, strlen(full), &ref));
+    must(cmb_unit_begin(b->store, &unit));
+    must(cmb_commit_append(b->store, unit.app, draft, &s.commit));
+    must(cmb_unit_index(&unit, &s.commit));
+    must(cmb_unit_move(&unit, ref, &s, CMB_REFLOG_COMMITTED));
+    must(cmb_unit_publish(&unit, &seq));
+    cmb_ref_unuse(b->store, ref);
+    must(cmb_unit_settle(b->store, seq, false));
+    return s.commit;
+}
+
+/* A commit above that one. */
+static cmb_commit_draft above(bed *b, const cmb_commit_at *parent)
+{
+    cmb_state below;
+    must(cmb_commit_state(b->store, parent, &below));
+    return (cmb_commit_draft){.root = below.root, .parents = parent, .parent_count = 1, .generation = below.generation + 1, .time = 1};
+}
+
+static cmb_commit_at tip(bed *b, const char *rev)
+{
+    cmb_commit_at at;
+    must(cmb_commit_resolve(b->store, rev, true, &at));
+    return at;
+}
+
+static void every_parent_lies_where_the_index_has_it(void **state)
+{
+    bed b;
+    report r;
+    char where[100], hex[2 * CMB_NAME_MAX + 1];
+    (void)state;
+    make_history(&b);
+    cmb_commit_at parent = tip(&b, "main"), lie = parent;
+    cmb_commit_draft draft = above(&b, &parent);
+    lie.addr -= 16;
+    draft.parents = &lie;
+    cmb_commit_at child = forge(&b, "lies", &draft);
+    for (int level = CMB_FSCK_QUICK; level <= CMB_FSCK_FULL; level++) {
+        assert_int_equal(check(&b, (cmb_fsck_level)level, &r).findings, 1);
+        expect_line(&r, "parent-missing", child.addr, "heads/lies");
+    }
+    draft = above(&b, &child);
+    forge(&b, "lies", &draft);
+    cmb_name_hex(&child.id, hex);
+    snprintf(where, sizeof where, "commit %s", hex);
+    for (int level = CMB_FSCK_STRUCTURE; level <= CMB_FSCK_FULL; level++) {
+        assert_int_equal(check(&b, (cmb_fsck_level)level, &r).findings, 1);
+        expect_line(&r, "parent-missing", child.addr, where);
+    }
+    bed_close(&b);
+}
+
+static void a_parent_that_the_index_does_not_have_is_missing_but_a_shallow_history_is_whole(void **state)
+{
+    for (unsigned shallow = 0; shallow < 2; shallow++) {
+        bed b;
+        report r;
+        (void)state;
+        make_history(&b);
+        cmb_commit_at parent = tip(&b, "main"), other = parent;
+        cmb_commit_draft draft = above(&b, &parent);
+        other.id.bytes[0] ^= 1;
+        if (shallow)
+            other.addr = other.length = 0;
+        draft.parents = &other;
+        cmb_commit_at child = forge(&b, "child", &draft);
+        draft = above(&b, &child);
+        forge(&b, "child", &draft);
+        check(&b, CMB_FSCK_STRUCTURE, &r);
+        assert_int_equal(r.count, !shallow);
+        if (!shallow)
+            assert_non_null(strstr(r.lines, "parent-missing|"));
+        bed_close(&b);
+    }
+}
+
+static void a_content_without_an_address_is_the_empty_one(void **state)
+{
+    bed b;
+    report r;
+    (void)state;
+    make_history(&b);
+    cmb_commit_at parent = tip(&b, "main");
+    cmb_commit_draft draft = above(&b, &parent);
+    draft.root.addr = draft.root.length = 0;
+    cmb_commit_at child = forge(&b, "nowhere", &draft);
+    draft = above(&b, &parent);
+    draft.parents = &child;
+    draft.generation++;
+    forge(&b, "nowhere", &draft); /* whose content is there */
+    for (int level = CMB_FSCK_STRUCTURE; level <= CMB_FSCK_FULL; level++) {
+        assert_int_equal(check(&b, (cmb_fsck_level)level, &r).findings, 1);
+        assert_non_null(strstr(r.lines, "node-damaged|0|commit "));
+    }
+    cmb_tree_empty(&b.store->tree, &draft.root);
+    draft.time++;
+    forge(&b, "nowhere", &draft); /* the former one is in the index still */
+    assert_int_equal(check(&b, CMB_FSCK_FULL, &r).findings, 1);
+    bed_close(&b);
+}
+
+static void a_leaf_that_two_refer_to_is_what_both_mean(void **state)
+{
+    bed b;
+    report r;
+    cmb_state one, two;
+    (void)state;
+    bed_open(&b);
+    put(b.store, "main", "key", "first", "one");
+    put(b.store, "main", "key", "other", "two");
+    cmb_commit_at at = tip(&b, "main"), below = tip(&b, "main~1");
+    must(cmb_commit_state(b.store, &at, &two));
+    must(cmb_commit_state(b.store, &below, &one));
+    assert_int_equal(one.root.level, 0);
+    cmb_commit_draft draft = above(&b, &at);
+    draft.root.addr = one.root.addr; /* the name of the one, the place of the other */
+    forge(&b, "zz", &draft);
+    must(cmb_branch_create(b.store, "a", "main~1"));
+    bed reader = beside(&b); /* which has read neither */
+    assert_int_equal(check(&reader, CMB_FSCK_STRUCTURE, &r).findings, 0);
+    assert_int_equal(check(&reader, CMB_FSCK_FULL, &r).findings, 1);
+    expect_line(&r, "leaf-damaged", one.root.addr, "heads/zz");
+    must(cmb_store_close(reader.store));
+    bed_close(&b);
+}
+
+static int on_raw(void *ctx, const cmb_finding *f)
+{
+    unsigned *n = ctx;
+    for (const char *p = f->text; *p; p++)
+        assert_true((unsigned char)*p >= 0x20 && *p != 0x7f);
+    for (const char *p = f->where; *p; p++)
+        assert_true((unsigned char)*p >= 0x20 && *p != 0x7f);
+    if (f->kind->number == CMB_FINDING_REF_NAME) {
+        assert_non_null(strstr(f->where, "heads/a\\x1b[2J\\x0ab\\xc2"));
+        assert_string_equal(f->refs[0], "heads/a\033[2J\nb\302\233c\303\251");
+        assert_non_null(strstr(f->where, "c\303\251"));
+        ++*n;
+    }
+    return 0;
+}
+
+static void a_name_does_nothing_to_the_terminal_that_shows_it(void **state)
+{
+    bed b;
+    unsigned n = 0;
+    cmb_fsck_result result;
+    (void)state;
+    make_history(&b);
+    cmb_commit_at parent = tip(&b, "main");
+    cmb_commit_draft draft = above(&b, &parent);
+    forge(&b, "a\033[2J\nb\302\233c\303\251", &draft);
+    must(cmb_fsck(b.store, &(cmb_fsck_options){.level = CMB_FSCK_QUICK, .on_finding = on_raw, .ctx = &n}, &result));
+    assert_int_equal(n, 1);
+    bed_close(&b);
+}
+
 static void a_check_changes_no_byte(void **state)
 {
     bed b;
@@ -431,6 +778,15 @@ int main(void)
         cmocka_unit_test(findings_have_numbers_and_names_of_their_own),
         cmocka_unit_test(a_damaged_run_of_logged_edits_names_its_branch),
         cmocka_unit_test(a_damaged_frame_since_the_last_checkpoint_is_more_than_something_unused),
+        cmocka_unit_test(after_a_true_finding_what_the_writer_used_anew_is_still_no_damage),
+        cmocka_unit_test(findings_that_wait_are_not_told_of_an_image_that_went_on),
+        cmocka_unit_test(a_full_check_ends_beside_a_writer_that_uses_journals_anew),
+        cmocka_unit_test(a_damaged_stretch_ends_where_the_next_intact_frame_begins),
+        cmocka_unit_test(every_parent_lies_where_the_index_has_it),
+        cmocka_unit_test(a_parent_that_the_index_does_not_have_is_missing_but_a_shallow_history_is_whole),
+        cmocka_unit_test(a_content_without_an_address_is_the_empty_one),
+        cmocka_unit_test(a_leaf_that_two_refer_to_is_what_both_mean),
+        cmocka_unit_test(a_name_does_nothing_to_the_terminal_that_shows_it),
         cmocka_unit_test(a_check_changes_no_byte),
         cmocka_unit_test(a_damaged_superblock_is_mended_from_the_other_copy),
         cmocka_unit_test(the_first_finding_can_stop_the_run),

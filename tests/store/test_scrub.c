@@ -177,6 +177,105 @@ static void it_works_beside_commits(void **state)
     bed_close(&b);
 }
 
+/* A working commit of one of two keys, which is only logged. */
+static void log_edit(bed *b, unsigned i)
+{
+    char room[16];
+    cmb_txn *txn;
+    must(cmb_txn_begin(b->store, "main", 0, &txn));
+    must(cmb_txn_put(txn, number_key(room, i % 2), str("edited")));
+    must(cmb_txn_commit(txn, NULL, NULL));
+}
+
+static void after_a_true_finding_a_reader_does_not_take_what_was_used_anew_for_damage(void **state)
+{
+    bed b = {0};
+    told t = {0};
+    cmb_scrub *scrub;
+    cmb_resolved rev;
+    uint64_t wait;
+    int error = 0;
+    (void)state;
+    bed_open_with(&b, 32 << 20, NULL);
+    put(b.store, "main", "key", "value", "a commit");
+    must(cmb_rev_resolve(b.store, "main", &rev));
+    for (unsigned i = 0; i < 1500; i++)
+        log_edit(&b, i);
+    bed reader = b;
+    reader.options.read_only = true;
+    must(cmb_store_open_device(b.dev, &reader.options, &reader.store));
+    damage_record(&b, rev.state.commit.addr, rev.state.commit.length, 40);
+    must(cmb_scrub_open(reader.store, &(cmb_scrub_options){.on_finding = on_finding, .ctx = &t}, &scrub));
+    for (unsigned i = 0; i < MANY && !t.count; i++)
+        must(cmb_scrub_step(scrub, &wait));
+    assert_int_equal(t.count, 1);
+    for (unsigned i = 0; i < 8000; i++) {
+        log_edit(&b, i);
+        if (i % 400 == 0)
+            must(cmb_store_checkpoint(b.store));
+    }
+    for (unsigned i = 0; i < MANY && !error; i++)
+        error = cmb_scrub_step(scrub, &wait);
+    must_be(error, CMB_ESTALE);
+    assert_int_equal(t.count, 1);
+    cmb_scrub_close(scrub);
+    must(cmb_store_close(reader.store));
+    bed_close(&b);
+}
+
+/* ---- what a step costs ---- */
+
+static unsigned allocations;
+
+static void *count_alloc(void *ctx, size_t size)
+{
+    (void)ctx;
+    allocations++;
+    return malloc(size);
+}
+
+static void *count_resize(void *ctx, void *ptr, size_t old_size, size_t new_size)
+{
+    (void)ctx;
+    (void)old_size;
+    return realloc(ptr, new_size);
+}
+
+static void count_release(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    (void)size;
+    free(ptr);
+}
+
+/* What has to be made for looking at all segments grows with the image: once at a pass's start, and not at every step. */
+static void a_step_within_a_pass_costs_the_same_however_large_the_image_is(void **state)
+{
+    bed b = {.options = {.alloc = {.alloc = count_alloc, .resize = count_resize, .release = count_release}}};
+    cmb_scrub *scrub;
+    cmb_scrub_status status = {0};
+    cmb_txn *txn;
+    uint64_t wait;
+    unsigned steps = 0;
+    static uint8_t large[LARGE];
+    cmb_commit_info info = {.message = "large"};
+    (void)state;
+    bed_open_with(&b, 0, NULL);
+    must(cmb_txn_begin(b.store, "main", 0, &txn));
+    must(cmb_txn_put(txn, str("large"), (cmb_bytes){large, sizeof large}));
+    must(cmb_txn_commit(txn, &info, NULL));
+    must(cmb_scrub_open(b.store, &(cmb_scrub_options){0}, &scrub));
+    must(cmb_scrub_step(scrub, &wait));
+    for (allocations = 0; status.position.passes == 0; steps++) {
+        must(cmb_scrub_step(scrub, &wait));
+        cmb_scrub_get_status(scrub, &status);
+    }
+    assert_true(steps > 2);
+    assert_int_equal(allocations, 0);
+    cmb_scrub_close(scrub);
+    bed_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +285,8 @@ int main(void)
         cmocka_unit_test(the_rate_is_kept_by_the_stores_clock),
         cmocka_unit_test(a_pass_goes_on_where_an_earlier_scrub_was),
         cmocka_unit_test(it_works_beside_commits),
+        cmocka_unit_test(after_a_true_finding_a_reader_does_not_take_what_was_used_anew_for_damage),
+        cmocka_unit_test(a_step_within_a_pass_costs_the_same_however_large_the_image_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
