@@ -321,7 +321,7 @@ static int back_fill(cmb_xen_back *b, const cmb_xen_back_options *options)
     snprintf(b->front_home, sizeof b->front_home, "/local/domain/%u/device/vbd/%u", b->front_domid, b->vdev);
     int error = take_options(b, options);
     if (!error)
-        error = cmb_queue_open(b->disk, 64, &b->queue);
+        error = cmb_queue_open(b->disk, 4 * BACK_BATCH, &b->queue);
     if (!error)
         error = cmb_xen_end_open(b->hub, 0, &b->end);
     if (!error)

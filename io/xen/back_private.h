@@ -10,6 +10,7 @@
 #include "io/xen/protocol.h"
 
 #define BACK_BATCH 64u /* requests taken, handed to the disk, or reaped at a time */
+#define BACK_MERGED (1u << 20) /* bytes of the largest request that neighbours are merged to */
 #define BACK_OPS 8 /* operations of the protocol are below it */
 
 /* A request being served. */
@@ -27,6 +28,7 @@ typedef struct back_job {
     struct blkif_request_segment segment[CMB_XEN_SEGMENTS_MAX];
     void *page[CMB_XEN_SEGMENTS_MAX];
     bool mapped[CMB_XEN_SEGMENTS_MAX]; /* for this request alone */
+    struct back_job *merged; /* the next one that the same request of the disk's is for */
     struct back_job *next;
 } back_job;
 
@@ -66,6 +68,8 @@ struct cmb_xen_back {
     unsigned running; /* parts with the disk, or about to be */
     cmb_request unsent[BACK_BATCH]; /* of these */
     unsigned unsent_count;
+    back_job *last;   /* that the last of these is for, if others may join it */
+    back_job *again;  /* whose request of the disk's failed, and was others' too */
     unsigned busy;    /* jobs not answered */
     bool torn;        /* the last connection ended with some: its rings cannot be gone on with */
     back_job *held, **held_end;

@@ -268,12 +268,22 @@ static cmb_xen_fault_kind judge(cmb_xen_back *b, back_job *job)
 
 static void disk_done(cmb_xen_back *b, const cmb_completion *done)
 {
-    back_job *job = done->user;
+    back_job *job = done->user, *next;
+    bool again = done->result && job->merged; /* whose error it is shows when each is run by itself */
     b->running--;
-    if (done->result)
-        job->status = done->result == CMB_ENOTSUP ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
-    if (--job->running == 0)
-        job_done(b, job);
+    for (; job; job = next) {
+        next = job->merged;
+        job->merged = NULL;
+        if (again) {
+            job->next = b->again;
+            b->again = job;
+            continue;
+        }
+        if (done->result)
+            job->status = done->result == CMB_ENOTSUP ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
+        if (--job->running == 0)
+            job_done(b, job);
+    }
 }
 
 static void disk_reap(cmb_xen_back *b, unsigned min)
@@ -286,6 +296,7 @@ static void disk_reap(cmb_xen_back *b, unsigned min)
 
 static void disk_send(cmb_xen_back *b)
 {
+    b->last = NULL;
     for (unsigned sent = 0, n = b->unsent_count; sent < n;) {
         int taken = b->queue->dev->ops->submit(b->queue, &b->unsent[sent], n - sent);
         if (taken < 0)
@@ -298,19 +309,36 @@ static void disk_send(cmb_xen_back *b)
     b->unsent_count = 0;
 }
 
-/* The caller holds the job by a part of its own until all are handed over. */
-static void disk_start(cmb_xen_back *b, back_job *job, cmb_request request)
+/* Requests of few segments that go on one where the other ends, on the disk and in memory, are one to the disk. */
+static bool merge(cmb_xen_back *b, back_job *job, const cmb_request *request)
 {
+    cmb_request *into = b->last ? &b->unsent[b->unsent_count - 1] : NULL;
+    if (!into || into->op != request->op || into->offset + into->length != request->offset
+        || (uint8_t *)into->buffer + into->length != request->buffer || into->length + request->length > BACK_MERGED)
+        return false;
+    into->length += request->length;
+    b->last->merged = job;
+    b->last = job;
+    job->running++;
+    return true;
+}
+
+/* The caller holds the job by a part of its own until all are handed over. `whole`: it is all that there is to do for it. */
+static void disk_start(cmb_xen_back *b, back_job *job, cmb_request request, bool whole)
+{
+    if (whole && merge(b, job, &request))
+        return;
     if (b->unsent_count == BACK_BATCH)
         disk_send(b);
     request.user = job;
     b->unsent[b->unsent_count++] = request;
+    b->last = whole ? job : NULL;
     job->running++;
     b->running++;
 }
 
 /* Segments that lie in a row in memory become one request of the disk's. */
-static void run_transfer(cmb_xen_back *b, back_job *job)
+static void run_transfer(cmb_xen_back *b, back_job *job, bool alone)
 {
     bool read = job->operation == BLKIF_OP_READ;
     cmb_request request = {.op = read ? CMB_OP_READ : CMB_OP_WRITE,
@@ -321,7 +349,7 @@ static void run_transfer(cmb_xen_back *b, back_job *job)
         uint8_t *at = (uint8_t *)job->page[i] + s->first_sect * CMB_XEN_SECTOR;
         uint32_t n = (s->last_sect - s->first_sect + 1u) * CMB_XEN_SECTOR;
         if (request.length && (uint8_t *)request.buffer + request.length != at) {
-            disk_start(b, job, request);
+            disk_start(b, job, request, /* whole= */ false);
             request.offset += request.length;
             request.length = 0;
         }
@@ -329,7 +357,20 @@ static void run_transfer(cmb_xen_back *b, back_job *job)
             request.buffer = at;
         request.length += n;
     }
-    disk_start(b, job, request);
+    disk_start(b, job, request, /* whole= */ !alone && !b->shuffle && request.offset == job->offset);
+}
+
+/* Nobody joins these, so each has its own error now. */
+static void run_again(cmb_xen_back *b)
+{
+    while (b->again) {
+        for (back_job *job; (job = b->again);) {
+            b->again = job->next;
+            run_transfer(b, job, /* alone= */ true);
+            job->running--; /* for the request that failed */
+        }
+        disk_send(b);
+    }
 }
 
 static bool offered(const cmb_xen_back *b, uint8_t operation)
@@ -361,15 +402,16 @@ static void run(cmb_xen_back *b, back_job *job, const union blkif_sring_entry *e
         if (entry->req.nr_segments)
             job->status = BLKIF_RSP_ERROR; /* a barrier that writes: nothing of that is done here */
         else
-            disk_start(b, job, (cmb_request){.op = CMB_OP_FLUSH});
+            disk_start(b, job, (cmb_request){.op = CMB_OP_FLUSH}, /* whole= */ false);
     } else if (job->told == BLKIF_OP_DISCARD) {
         job->status = read_discard(b, job, entry) ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
         if (job->status == BLKIF_RSP_OKAY)
-            disk_start(b, job, (cmb_request){.op = CMB_OP_DISCARD, .offset = job->offset, .length = job->length});
+            disk_start(b, job, (cmb_request){.op = CMB_OP_DISCARD, .offset = job->offset, .length = job->length},
+                       /* whole= */ false);
     } else {
         job->status = read_transfer(b, job, entry) ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR;
         if (job->status == BLKIF_RSP_OKAY)
-            run_transfer(b, job);
+            run_transfer(b, job, /* alone= */ false);
     }
     b->running--;
     if (--job->running == 0)
@@ -464,6 +506,7 @@ void cmb_back_finish(cmb_xen_back *b, bool wait)
 {
     if (b->running)
         disk_reap(b, wait ? 1 : 0);
+    run_again(b);
     answer_held(b, /* all= */ b->running == 0);
     for (unsigned i = 0; i < b->ring_count; i++)
         push(b, &b->rings[i]);
@@ -473,6 +516,7 @@ void cmb_back_drop(cmb_xen_back *b)
 {
     b->running -= b->unsent_count;
     b->unsent_count = 0;
+    b->last = b->again = NULL;
     while (b->running) {
         cmb_completion done[BACK_BATCH];
         int n = b->queue->dev->ops->reap(b->queue, done, BACK_BATCH, 1);

@@ -73,6 +73,7 @@ typedef struct front_slot {
     struct front_queue *queue;
     uint64_t issued; /* bytes handed to the ring */
     unsigned parts;  /* in the ring */
+    front_page *pages, **pages_end; /* of the pool, for its further parts, while it has some in the ring */
     int error;
     bool restart; /* begin anew when no part is in the ring */
     bool waiting; /* in a row */

@@ -129,11 +129,51 @@ static unsigned pages_of(const front_shadow *s)
     return (s->length + CMB_XEN_PAGE - 1) / CMB_XEN_PAGE;
 }
 
-/* Gives back what the part holds. CMB_EBUSY: the back end keeps some of the caller's memory. */
+/*
+ * Pages for all parts are taken together, and given back together after the last: those of a request lie in a row
+ * then, however many parts it has. A request without a part in the ring holds none, so nobody waits for it.
+ */
+static unsigned slot_take(front *f, front_slot *slot, unsigned wanted, front_page **out_pages)
+{
+    uint64_t left = (slot->request.length - slot->issued + CMB_XEN_PAGE - 1) / CMB_XEN_PAGE;
+    unsigned n = 0;
+    if (!slot->pages) {
+        (void)cmb_pool_take(f, left < CMB_XEN_SEGMENTS_MAX ? (unsigned)left : CMB_XEN_SEGMENTS_MAX, &slot->pages);
+        for (slot->pages_end = &slot->pages; *slot->pages_end;)
+            slot->pages_end = &(*slot->pages_end)->next;
+    }
+    front_page *first = slot->pages, *last = NULL;
+    for (; n < wanted && slot->pages; n++) {
+        last = slot->pages;
+        slot->pages = last->next;
+    }
+    if (!slot->pages)
+        slot->pages_end = &slot->pages;
+    if (n) {
+        last->next = NULL;
+        *out_pages = first;
+    }
+    return n;
+}
+
+static void slot_give(front *f, front_slot *slot, front_page *pages)
+{
+    if (pages) {
+        *slot->pages_end = pages;
+        while (*slot->pages_end)
+            slot->pages_end = &(*slot->pages_end)->next;
+    }
+    if (slot->parts)
+        return;
+    cmb_pool_give(f, slot->pages);
+    slot->pages = NULL;
+}
+
+/* Gives back what the part, which its slot counts no more, holds. CMB_EBUSY: the back end keeps some of the caller's memory. */
 static int shadow_release(front *f, front_ring *r, front_shadow *s)
 {
     int error = s->lent ? cmb_lent_end(f, s->refs, pages_of(s)) : 0;
-    cmb_pool_give(f, s->pages);
+    slot_give(f, s->slot, s->pages);
     cmb_pool_give(f, s->directory);
     s->pages = s->directory = NULL;
     s->id = 0;
@@ -164,7 +204,7 @@ static uint32_t part_memory(front *f, front_ring *r, front_shadow *s, uint8_t *b
     if (lendable(f, r, buffer, n) && f->platform->ops->grant(f->platform, f->back_id, buffer, wanted, write, s->refs) == 0) {
         s->lent = true;
     } else {
-        unsigned got = cmb_pool_take(f, wanted, &s->pages);
+        unsigned got = slot_take(f, s->slot, wanted, &s->pages);
         if (got < wanted)
             n = got * CMB_XEN_PAGE;
         if (write && n)
@@ -453,9 +493,9 @@ bool cmb_ring_collect(front *f, front_ring *r, uint64_t most)
 static void abandon_part(front *f, front_ring *r, front_shadow *s, int error)
 {
     front_slot *slot = s->slot;
-    int held = shadow_release(f, r, s);
     f->in_rings--;
     slot->parts--;
+    int held = shadow_release(f, r, s);
     f->held = f->held || held;
     if (held || error)
         slot->error = held ? CMB_EIO : error;

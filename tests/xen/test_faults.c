@@ -228,6 +228,70 @@ static void a_status_that_there_is_not_is_an_error_of_its_request(void **state)
     bed_close(&b);
 }
 
+/* What a disk was asked for. */
+typedef struct asked {
+    unsigned count;
+    uint64_t longest;
+} asked;
+
+static void note(void *ctx, const cmb_trace_event *event)
+{
+    asked *a = ctx;
+    a->count++;
+    a->longest = event->length > a->longest ? event->length : a->longest;
+}
+
+static void the_error_is_of_one_request_though_the_disk_was_asked_for_two_at_once(void **state)
+{
+    const cmb_fault_rule rule = {
+        .op = CMB_OP_WRITE, .kind = CMB_FAULT_EIO, .every = 1, .offset_min = BLOCK, .offset_max = 2 * BLOCK};
+    int results[2];
+    asked disk = {0};
+    bed b;
+    bed_init(&b, BED_SIZE);
+    b.take.persistent = false; /* so that the two lie in a row in memory too */
+    assert_ok(cmb_device_fault(b.disk, &rule, 1, 1, &b.disk));
+    assert_ok(cmb_device_trace(b.disk, note, &disk, &b.disk));
+    bed_open(&b);
+    two_writes(&b, results);
+    assert_int_equal(results[0], 0);
+    assert_int_equal(results[1], CMB_EIO);
+    assert_holds(b.queue, 0, memory(BLOCK), BLOCK);
+    bed_close(&b);
+    assert_int_equal(disk.longest, 2 * BLOCK);
+    assert_int_equal(disk.count, 1 + 2 + 1);
+}
+
+static void one_write(bed *b, uint8_t *m, uint64_t length)
+{
+    cmb_completion done;
+    const cmb_request r = {.op = CMB_OP_WRITE, .length = length, .buffer = m};
+    assert_int_equal(b->dev->ops->submit(b->queue, &r, 1), 1);
+    assert_int_equal(b->dev->ops->reap(b->queue, &done, 1, 1), 1);
+    assert_ok(done.result);
+}
+
+static void a_request_in_many_parts_is_one_to_the_disk(void **state)
+{
+    uint8_t *m = memory(BED_SIZE);
+    for (unsigned persistent = 0; persistent < 2; persistent++) {
+        asked disk = {0};
+        bed b;
+        bed_init(&b, BED_SIZE);
+        b.offer.segments = 0;
+        b.take.persistent = persistent;
+        assert_ok(cmb_device_trace(b.disk, note, &disk, &b.disk));
+        bed_open(&b);
+        io_test_fill(m, BED_SIZE, persistent);
+        for (unsigned i = 0; i < 3; i++)
+            one_write(&b, m, 64 * BLOCK);
+        assert_int_equal(disk.longest, 64 * BLOCK);
+        assert_int_equal(disk.count, 3);
+        assert_holds(b.queue, 0, m, 64 * BLOCK);
+        bed_close(&b);
+    }
+}
+
 static void late_answers_come_late_and_all_the_same(void **state)
 {
     const cmb_xen_fault fault = {.op = CMB_XEN_OP_ANY, .kind = CMB_XEN_FAULT_LATE, .every = 3, .count = 5};
@@ -634,6 +698,8 @@ int main(void)
         cmocka_unit_test(an_error_is_told_to_the_caller_whose_request_it_was),
         cmocka_unit_test(a_part_that_fails_fails_the_request_once),
         cmocka_unit_test(a_status_that_there_is_not_is_an_error_of_its_request),
+        cmocka_unit_test(the_error_is_of_one_request_though_the_disk_was_asked_for_two_at_once),
+        cmocka_unit_test(a_request_in_many_parts_is_one_to_the_disk),
         cmocka_unit_test(late_answers_come_late_and_all_the_same),
         cmocka_unit_test(an_answer_to_no_request_ends_the_connection),
         cmocka_unit_test(a_second_answer_ends_the_connection),
