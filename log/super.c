@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#define MAP_LEVELS_MAX 4u /* what states of 2^32 segments need: with more, numbers of entries would not fit 64 bits */
+
 static uint64_t slot_offset(unsigned slot)
 {
     return (uint64_t)slot * CMB_SUPER_SPACING;
@@ -131,7 +133,7 @@ static const char *insane_field(const cmb_super *s)
         return "first unused segment";
     if (!root_sane(s, &s->table))
         return "segment table's root";
-    if (!root_sane(s, &s->map))
+    if (!root_sane(s, &s->map) || s->map.levels > MAP_LEVELS_MAX)
         return "state map's root";
     if (s->meta_segment && (s->meta_segment < first || s->meta_segment >= s->count))
         return "metadata segment";

@@ -72,6 +72,25 @@ static void hostile_fields_behind_right_checks_are_refused_or_harmless(void **st
     }
 }
 
+static void a_state_map_that_is_higher_than_any_device_needs_is_refused(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    uint64_t addr;
+    cmb_device *dev = made(&r, &addr);
+    uint8_t block[CMB_BLOCK];
+    cmb_super s;
+    get(dev, 0, block);
+    assert_int_equal(cmb_get64(block + CMB_SUPER_AT_GENERATION) & 1, 0);
+    for (unsigned levels = 1; levels <= CMB_PAGE_LEVELS_MAX; levels++) {
+        cmb_put64(block + CMB_SUPER_AT_MAP, 4u << 20);
+        cmb_put32(block + CMB_SUPER_AT_MAP + 16, levels);
+        reseal(block, 0);
+        assert_int_equal(cmb_super_decode(block, 0, &s), levels <= 4 ? 0 : CMB_ECORRUPT);
+    }
+    cmb_device_close(dev);
+}
+
 static void newer_versions_and_unknown_features_and_foreign_files_are_told_apart(void **state)
 {
     (void)state;
@@ -381,6 +400,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hostile_fields_behind_right_checks_are_refused_or_harmless),
+        cmocka_unit_test(a_state_map_that_is_higher_than_any_device_needs_is_refused),
         cmocka_unit_test(newer_versions_and_unknown_features_and_foreign_files_are_told_apart),
         cmocka_unit_test(a_truncated_image_is_named_as_such),
         cmocka_unit_test(a_damaged_copy_is_mended_by_the_next_checkpoint),
