@@ -372,8 +372,11 @@ bool cmb_log_is_durable(const cmb_log *log)
 
 void cmb_log_root(const cmb_log *log, uint64_t *out_addr, uint32_t *out_length)
 {
+    cmb_log *l = (cmb_log *)log; /* the lock is the only thing touched */
+    cmb_mutex_lock(&l->lock);
     *out_addr = log->super.root_addr;
     *out_length = log->super.root_length;
+    cmb_mutex_unlock(&l->lock);
 }
 
 void cmb_log_extent(const cmb_log *log, uint64_t *out_first, uint64_t *out_end)
