@@ -14,6 +14,7 @@
 #define WINDOW_READ (256u << 10)
 #define SCAN_NEXT (128u << 10) /* of the segments after the next one */
 #define LOGICAL_JUMP_MAX (UINT64_C(1) << 40)
+#define BROKEN_MAX (UINT64_C(256) << 20) /* bytes of frames with a wrong check: more than is ever written between two flushes */
 
 enum { OP_MOVE = 16, OP_EDITS = 17, OP_ROOT = 18, OP_LASTS = 19 }; /* besides the entry kinds of SEGMENTS records */
 
@@ -42,6 +43,7 @@ typedef struct walker {
     uint64_t epoch, epoch_here;
     ops pending, edits;
     bool sealed;
+    uint64_t broken;     /* bytes of frames whose header is right and whose check is not */
     uint64_t connection; /* under which frames were written again, 0: none were */
 } walker;
 
@@ -129,8 +131,10 @@ static int frame_at(walker *w, uint64_t physical, uint64_t offset, uint64_t addr
     e = window_get(w, base + offset, cmb_frame_blocks(CMB_FRAME_HEADER + info.payload), end, &h);
     if (e)
         return e == CMB_EIO ? 0 : e;
-    if (!cmb_frame_check_ok(h, &info))
+    if (!cmb_frame_check_ok(h, &info)) {
+        w->broken += CMB_FRAME_HEADER + info.payload;
         return 0;
+    }
     *out_info = info;
     *out_frame = h;
     return 0;
@@ -451,7 +455,10 @@ static int walk(walker *w)
 
 /* ---- torn or damaged ---- */
 
-/* Does any frame in [from, to) of a physical segment say that batch `seq` was durable? */
+/*
+ * Does any frame in [from, to) of a physical segment say that batch `seq` was durable? Each block may begin a frame, so that
+ * frames made for it cost a look at many times what they hold: there is an end to that, and then the tail is not called torn.
+ */
 static int find_witness(walker *w, uint64_t physical, uint64_t from, uint64_t to, uint64_t segment, uint64_t seq,
                         bool *out_found)
 {
@@ -466,6 +473,9 @@ static int find_witness(walker *w, uint64_t physical, uint64_t from, uint64_t to
             *out_found = true;
             return 0;
         }
+        if (w->broken > BROKEN_MAX)
+            return cmb_fail(CMB_ECORRUPT, "%s: behind batch %llu are more broken frames than a crash leaves", log->dev->name,
+                            (unsigned long long)seq);
         offset += frame ? cmb_frame_blocks(CMB_FRAME_HEADER + info.payload) : CMB_BLOCK;
     }
     return 0;

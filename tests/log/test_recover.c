@@ -2,6 +2,8 @@
 /* Recovery where things change under it: beside a live writer, from the older generation. */
 #include "helper.h"
 
+#include "log/format.h"
+
 #define SIZE (128u << 20)
 #define SHIFT 21u
 
@@ -271,6 +273,49 @@ static void an_edit_that_is_damaged_after_its_frame_was_checked_is_not_told(void
 
 /* ---- from the older generation ---- */
 
+/* Blocks [from, to) of a segment that begin as frames do that fill the rest of it, or a frame's size. */
+static void fake_frames(cmb_device *dev, uint64_t physical, uint64_t segment, uint32_t from, uint32_t to)
+{
+    cmb_image_params p = th_params(0, 21);
+    uint8_t block[CMB_BLOCK];
+    cmb_queue *q;
+    th_ok(cmb_queue_open(dev, 1, &q));
+    for (uint32_t at = from * CMB_BLOCK; at < to * CMB_BLOCK; at += CMB_BLOCK) {
+        uint32_t room = (2u << 20) - at, most = CMB_FRAME_MAX;
+        memset(block, 0, sizeof block);
+        cmb_put32(block, CMB_FRAME_MAGIC);
+        memcpy(block + CMB_FRAME_AT_UUID, p.uuid, 16);
+        cmb_put64(block + CMB_FRAME_AT_ADDR, (segment << 21) + at);
+        cmb_put32(block + CMB_FRAME_AT_PAYLOAD, (room < most ? room : most) - CMB_FRAME_HEADER);
+        th_ok(cmb_io_write(q, (physical << 21) + at, block, CMB_BLOCK));
+    }
+    cmb_queue_close(q);
+}
+
+static void the_search_for_a_witness_has_an_end_and_calls_no_tail_torn_then(void **state)
+{
+    (void)state;
+    for (unsigned many = 0; many < 2; many++) {
+        th_random r = {th_seed()};
+        cmb_device *dev = th_mem(64u << 20);
+        th_format(dev, 64u << 20, 21, &r);
+        cmb_log *log;
+        uint64_t addr, seq, offset;
+        th_ok(th_open_as(dev, true, &r, NULL, &log));
+        th_start(log, 0);
+        th_ok(th_unit(log, 500, 1, &addr, &seq));
+        th_ok(cmb_log_sync(log, seq));
+        assert_true(cmb_log_locate(log, addr, 500, &offset));
+        th_ok(cmb_log_close(log));
+        fake_frames(dev, offset >> 21, addr >> 21, many ? 8 : 480, 512);
+        int e = th_open_as(dev, true, &r, NULL, &log);
+        assert_int_equal(e, many ? CMB_ECORRUPT : 0);
+        if (!e)
+            th_ok(cmb_log_close(log));
+        cmb_device_close(dev);
+    }
+}
+
 static void a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost(void **state)
 {
     (void)state;
@@ -320,6 +365,7 @@ int main(void)
         cmocka_unit_test(edits_are_told_once_even_if_a_reader_fails),
         cmocka_unit_test(a_length_in_the_header_of_a_frame_is_checked_before_it_is_used),
         cmocka_unit_test(an_edit_that_is_damaged_after_its_frame_was_checked_is_not_told),
+        cmocka_unit_test(the_search_for_a_witness_has_an_end_and_calls_no_tail_torn_then),
         cmocka_unit_test(a_segment_that_left_quarantine_and_was_used_again_stays_live_when_a_generation_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
