@@ -21,6 +21,7 @@ struct cmb_scanner {
     uint32_t flags;     /* of reads */
     uint8_t *window;
     uint64_t at, valid; /* device bytes in the window */
+    uint64_t bad_end, look; /* up to there of the segment something cannot be read: so much is read at once */
     /* the segment being scanned */
     const cmb_segment *entry;
     uint64_t segment, word, base, used; /* base: of the segment on the device; used: bytes that may be read from there */
@@ -66,11 +67,13 @@ static int window_fill(cmb_scanner *s, uint64_t offset, uint64_t length)
         kept = s->at + s->valid - offset;
         memmove(s->window, s->window + (offset - s->at), (size_t)kept);
     }
-    uint64_t wish = length > LOOK ? length : LOOK < limit ? LOOK : limit;
+    uint64_t look = offset < s->bad_end ? s->look : LOOK, wish = length > look ? length : look < limit ? look : limit;
     s->at = offset;
     s->valid = kept;
     int e = cmb_io_read(s->queue, s->base + offset + kept, s->window + kept, wish - kept, s->flags);
     if (e && wish > length) { /* what was not asked for may be what cannot be read */
+        s->look = look / 2 > CMB_BLOCK ? look / 2 : CMB_BLOCK;
+        s->bad_end = offset + wish;
         wish = length;
         e = cmb_io_read(s->queue, s->base + offset + kept, s->window + kept, wish - kept, s->flags);
     }
@@ -239,7 +242,7 @@ int cmb_scanner_run(cmb_scanner *s, uint64_t from, uint64_t bytes, int (*fn)(voi
     s->segment = segment;
     s->fn = fn;
     s->ctx = ctx;
-    s->at = s->valid = 0;
+    s->at = s->valid = s->bad_end = 0;
     bytes = bytes ? bytes : UINT64_MAX;
     e = compacted ? scan_compacted(s, from, bytes, &next) : scan_frames(s, from, bytes, &next);
     if (!e)

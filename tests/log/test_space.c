@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-#include "helper.h"
+#include "hook.h"
 
 #include "log/format.h"
 
@@ -402,6 +402,50 @@ static void tables_are_checked_while_segments_are_used_anew_and_the_file_grows(v
     cmb_device_close(dev);
 }
 
+typedef struct bad_block {
+    uint64_t at;     /* of the device; 0: none */
+    unsigned failed; /* reads */
+} bad_block;
+
+static int fail_reads(void *ctx, const cmb_request *r)
+{
+    bad_block *b = ctx;
+    if (r->op != CMB_OP_READ || !b->at || r->offset > b->at || r->offset + r->length <= b->at)
+        return 0;
+    b->failed++;
+    return cmb_fail(CMB_EIO, "a bad block");
+}
+
+static void a_scan_asks_a_few_times_only_for_a_block_that_cannot_be_read(void **state)
+{
+    (void)state;
+    th_random r = {th_seed()};
+    bad_block b = {0};
+    cmb_device *dev = th_hook_over(th_mem(64u << 20), NULL, fail_reads, &b);
+    th_format(dev, 64u << 20, 21, &r);
+    cmb_log *log;
+    uint64_t addr[200], seq, offset;
+    th_ok(th_open_as(dev, true, &r, NULL, &log));
+    th_start(log, 0);
+    for (unsigned i = 0; i < CMB_COUNTOF(addr); i++) { /* a block each */
+        th_ok(th_unit(log, 1000, i, &addr[i], &seq));
+        th_ok(cmb_log_sync(log, seq));
+    }
+    for (unsigned i = 0; i < CMB_COUNTOF(addr); i += 7) {
+        scan_count good = {0}, c = {0};
+        th_ok(cmb_log_scan(log, addr[i] >> 21, on_scan, &good));
+        assert_true(cmb_log_locate(log, addr[i], 1000, &offset));
+        b = (bad_block){.at = offset & ~(uint64_t)(CMB_BLOCK - 1)};
+        th_ok(cmb_log_scan(log, addr[i] >> 21, on_scan, &c));
+        assert_int_equal(c.errors, 1);
+        assert_int_equal(c.records, good.records - 2);
+        assert_in_range(b.failed, 1, 8);
+        b.at = 0;
+    }
+    th_ok(cmb_log_close(log));
+    cmb_device_close(dev);
+}
+
 static void a_retired_segment_is_free_only_after_two_checkpoints(void **state)
 {
     (void)state;
@@ -562,6 +606,7 @@ int main(void)
         cmocka_unit_test(what_is_damaged_is_not_moved),
         cmocka_unit_test(segments_are_told_while_the_file_grows),
         cmocka_unit_test(tables_are_checked_while_segments_are_used_anew_and_the_file_grows),
+        cmocka_unit_test(a_scan_asks_a_few_times_only_for_a_block_that_cannot_be_read),
         cmocka_unit_test(a_retired_segment_is_free_only_after_two_checkpoints),
         cmocka_unit_test(metadata_segments_are_rewritten_and_recycled_over_thousands_of_checkpoints),
         cmocka_unit_test(a_full_device_takes_an_urgent_checkpoint_however_often_it_was_closed),
