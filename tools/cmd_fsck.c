@@ -27,7 +27,8 @@ typedef struct check {
     const cli *c;
     progress progress;
     uint64_t findings, mendable;
-    unsigned mended;
+    unsigned rounds, mended;
+    bool repaired; /* no copy of the superblock is damaged any more, whoever wrote it */
 } check;
 
 /* ---- findings ---- */
@@ -83,6 +84,24 @@ static int show_finding(void *ctx, const cmb_finding *f)
     return 0;
 }
 
+/* The writer went on: what was found before may be found again, or be mended. */
+static void begin_anew(check *k)
+{
+    k->rounds++;
+    if (k->findings && cli_has(k->c, JSON)) {
+        json j = {.out = stdout};
+        json_put_object(&j, NULL);
+        json_put_u64(&j, "begun_anew", k->rounds);
+        json_put_u64(&j, "findings", k->findings);
+        json_put_object_end(&j);
+        json_end_line(&j);
+    } else if (k->findings) {
+        printf("%s: a writer has used blocks anew that were being looked at: the check begins again, what was found does not count\n",
+               cli_image(k->c));
+    }
+    k->findings = k->mendable = 0;
+}
+
 static void show_progress(void *ctx, uint64_t done, uint64_t total)
 {
     check *k = ctx;
@@ -93,13 +112,13 @@ static void show_progress(void *ctx, uint64_t done, uint64_t total)
 
 static const char *verdict(const check *k)
 {
-    return k->findings == 0 ? "clean" : k->mended && k->mendable == k->findings ? "repaired" : "damaged";
+    return k->findings == 0 ? "clean" : k->repaired && k->mendable == k->findings ? "repaired" : "damaged";
 }
 
 static int status_of(const check *k)
 {
-    bool left = k->findings > (k->mended ? k->mendable : 0);
-    return (k->mended ? CLI_FSCK_REPAIRED : CLI_FSCK_CLEAN) | (left ? CLI_FSCK_DAMAGED : CLI_FSCK_CLEAN);
+    bool left = k->findings > (k->repaired ? k->mendable : 0);
+    return (k->repaired ? CLI_FSCK_REPAIRED : CLI_FSCK_CLEAN) | (left ? CLI_FSCK_DAMAGED : CLI_FSCK_CLEAN);
 }
 
 static void show_result(const check *k, const cmb_fsck_result *r)
@@ -129,6 +148,8 @@ static void show_result(const check *k, const cmb_fsck_result *r)
         return;
     }
     text_buf refs, commits, nodes, leaves, values, bytes, rate;
+    if (k->repaired && !k->mended)
+        printf("%s: a writer has written the superblock again meanwhile\n", cli_image(k->c));
     if (k->mended)
         printf("%s: %u copies of the superblock were written again\n", cli_image(k->c), k->mended);
     printf("%s: %s: %s refs, %s commits, %s inner nodes, %s leaves, %s large values; %s read in %.2f s, %s\n",
@@ -152,7 +173,7 @@ static const cmb_finding_kind *kind_of(unsigned number)
 /* The image did not even open: damage is a finding, anything else means that nothing was checked. */
 static int not_opened(check *k, int error)
 {
-    if (error != CMB_ECORRUPT) {
+    if (error != CMB_ECORRUPT && error != CMB_EIO) {
         cli_fail(k->c, error);
         return CLI_FSCK_NOT_RUN;
     }
@@ -175,10 +196,14 @@ static unsigned threads_of(const check *k)
 static int repair(check *k)
 {
     cmb_store_options open = {.allow_no_durability = true};
-    return k->mendable && cli_has(k->c, REPAIR) ? cmb_fsck_mend(cli_image(k->c), &open, &k->mended) : 0;
+    if (!k->mendable || !cli_has(k->c, REPAIR))
+        return 0;
+    int rc = cmb_fsck_mend(cli_image(k->c), &open, &k->mended);
+    k->repaired = rc == 0;
+    return rc;
 }
 
-/* 0, or why it did not run to its end; CMB_ESTALE: nothing was told yet. */
+/* 0, or why it did not run to its end. */
 static int check_store(check *k, cmb_store *store, cmb_fsck_level level, cmb_fsck_result *out_result)
 {
     cmb_fsck_options fsck = {.level = level, .on_finding = show_finding, .on_progress = show_progress, .ctx = k,
@@ -195,21 +220,23 @@ static int check_image(check *k, cmb_fsck_level level)
     /* Not the mapping: there, a disk that fails under the check is a signal and not a finding. */
     cmb_store_options open = {.read_only = true, .allow_no_durability = true, .residency = CMB_RESIDENT_POOL};
     cmb_fsck_result result;
-    int rc = CMB_ESTALE;
-    for (int round = 0; round < ROUNDS && rc == CMB_ESTALE; round++) {
+    int rc = cmb_store_open(cli_image(k->c), &open, &store);
+    if (rc)
+        return not_opened(k, rc);
+    while ((rc = check_store(k, store, level, &result)) == CMB_ESTALE && k->rounds + 1 < ROUNDS) {
+        begin_anew(k);
         rc = cmb_store_open(cli_image(k->c), &open, &store);
         if (rc)
             return not_opened(k, rc);
-        rc = check_store(k, store, level, &result);
     }
-    if (!rc)
+    bool checked = rc == 0;
+    if (checked)
         rc = repair(k);
-    if (rc) {
+    if (rc)
         cli_fail(k->c, rc);
-        return CLI_FSCK_NOT_RUN | (k->findings ? CLI_FSCK_DAMAGED : 0);
-    }
-    show_result(k, &result);
-    return status_of(k);
+    if (checked)
+        show_result(k, &result);
+    return rc ? CLI_FSCK_NOT_RUN | (k->findings ? CLI_FSCK_DAMAGED : 0) : status_of(k);
 }
 
 static int run(cli *c)
