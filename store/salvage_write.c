@@ -2,6 +2,8 @@
 /* salvage_write.c: a transaction on the new image that takes what was read of the damaged one. */
 #include "store/salvage.h"
 
+#include "store/land.h"
+
 static int write_put(void *ctx, cmb_bytes key, cmb_bytes value)
 {
     cmb_sv_writer *w = ctx;
