@@ -48,12 +48,12 @@ static int chunk_make(front *f, unsigned n)
     return 0;
 }
 
-/* By fewer pages where there are not so many. */
+/* To twice as many, or by fewer pages where there are not so many. */
 static int pool_grow(front *f)
 {
-    unsigned left = f->options.pool_pages - f->pool.pages;
+    unsigned left = f->options.pool_pages - f->pool.pages, wished = f->pool.pages < CHUNK ? CHUNK : f->pool.pages;
     int error = CMB_ENOMEM;
-    for (unsigned n = left < CHUNK ? left : CHUNK; n && error; n /= 2)
+    for (unsigned n = left < wished ? left : wished; n && error; n /= 2)
         error = chunk_make(f, n);
     return error;
 }

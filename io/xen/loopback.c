@@ -134,17 +134,35 @@ static unsigned end_revoke(cmb_xen_platform *p, uint32_t *refs, unsigned pages)
     return left;
 }
 
+/* Much memory is reserved: that may be huge pages. Zeroed either way. */
+#define RESERVED ((size_t)2 << 20)
+
+static void *memory_make(const cmb_allocator *alloc, size_t size)
+{
+    void *memory = size < RESERVED ? cmb_io_buffer(alloc, size) : cmb_os_reserve(size);
+    if (memory)
+        memset(memory, 0, size);
+    return memory;
+}
+
+static void memory_end(const cmb_allocator *alloc, void *memory, size_t size)
+{
+    if (size < RESERVED)
+        cmb_io_buffer_release(alloc, memory, size);
+    else
+        cmb_os_unreserve(memory, size);
+}
+
 static int end_share(cmb_xen_platform *p, uint16_t domid, unsigned pages, void **out_memory, uint32_t *out_refs)
 {
     cmb_xen_hub *h = end_of(p)->hub;
     size_t size = (size_t)pages * CMB_XEN_PAGE;
-    uint8_t *memory = cmb_io_buffer(&h->alloc, size);
+    void *memory = memory_make(&h->alloc, size);
     if (!memory)
         return CMB_ENOMEM;
-    memset(memory, 0, size);
     int error = end_grant(p, domid, memory, pages, /* read_only= */ false, out_refs);
     if (error) {
-        cmb_io_buffer_release(&h->alloc, memory, size);
+        memory_end(&h->alloc, memory, size);
         return error;
     }
     *out_memory = memory;
@@ -181,7 +199,7 @@ static int end_unshare(cmb_xen_platform *p, void *memory, unsigned pages, const 
     cmb_mutex_unlock(&h->grant_lock);
     if (mapped)
         return cmb_fail(CMB_EBUSY, "%u shared pages are mapped", pages);
-    cmb_io_buffer_release(&h->alloc, memory, (size_t)pages * CMB_XEN_PAGE);
+    memory_end(&h->alloc, memory, (size_t)pages * CMB_XEN_PAGE);
     return 0;
 }
 
@@ -590,7 +608,7 @@ void cmb_xen_hub_free(cmb_xen_hub *h)
     while (h->kept) {
         kept *k = h->kept;
         h->kept = k->next;
-        cmb_io_buffer_release(&alloc, k->memory, (size_t)k->pages * CMB_XEN_PAGE);
+        memory_end(&alloc, k->memory, (size_t)k->pages * CMB_XEN_PAGE);
         cmb_release(&alloc, k->refs, k->pages * sizeof *k->refs);
         cmb_release(&alloc, k, sizeof *k);
     }
