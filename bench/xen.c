@@ -26,17 +26,20 @@
 typedef struct subject {
     const char *name;
     bool direct; /* the file itself */
+    bool huge;   /* the caller's buffers are made of huge pages, if there are any: the loopback's pool is */
     bool indirect, persistent;
     unsigned order;
 } subject;
 
 static const subject subjects[] = {
     {.name = "file", .direct = true},
+    {.name = "file, huge pages", .direct = true, .huge = true},
     {.name = "plain grants", .indirect = true, .order = 1},
     {.name = "persistent grants", .indirect = true, .persistent = true, .order = 1},
     {.name = "plain, 11 segments", .order = 1},
     {.name = "persistent, 11 segments", .persistent = true, .order = 1},
     {.name = "plain, one page of ring", .indirect = true},
+    {.name = "plain, huge pages", .indirect = true, .order = 1, .huge = true},
 };
 
 typedef struct rig {
@@ -92,6 +95,7 @@ static void rig_close(rig *r, const subject *s)
 typedef struct work {
     cmb_op op;
     uint64_t size, length; /* of the device, of a request */
+    bool huge;
 } work;
 
 typedef struct result {
@@ -115,7 +119,7 @@ static double run(cmb_device *dev, const work *w, uint64_t nanoseconds)
     cmb_completion done[IN_FLIGHT];
     uint64_t random = 1, finished = 0;
     must(cmb_queue_open(dev, IN_FLIGHT, &q));
-    uint8_t *memory = cmb_io_buffer(&dev->alloc, IN_FLIGHT * length);
+    uint8_t *memory = w->huge ? cmb_os_reserve(IN_FLIGHT * length) : cmb_io_buffer(&dev->alloc, IN_FLIGHT * length);
     memset(memory, 1, IN_FLIGHT * length);
     unsigned free_count = IN_FLIGHT, in_flight = 0;
     for (unsigned i = 0; i < IN_FLIGHT; i++)
@@ -150,7 +154,10 @@ static double run(cmb_device *dev, const work *w, uint64_t nanoseconds)
         finished += (unsigned)got;
         now = cmb_os_monotonic();
     }
-    cmb_io_buffer_release(&dev->alloc, memory, IN_FLIGHT * length);
+    if (w->huge)
+        cmb_os_unreserve(memory, IN_FLIGHT * length);
+    else
+        cmb_io_buffer_release(&dev->alloc, memory, IN_FLIGHT * length);
     cmb_queue_close(q);
     return (double)finished * 1e9 / (double)(now - start);
 }
@@ -217,7 +224,7 @@ static void against(char *const names[2], uint64_t each)
 }
 
 /* By turns, and the best of each: the machine's other work is not what is measured. */
-static void compare(const char *file, const work *w, uint64_t each)
+static void compare(const char *file, work *w, uint64_t each)
 {
     result results[CMB_COUNTOF(subjects)] = {0};
     make_file(file);
@@ -225,6 +232,7 @@ static void compare(const char *file, const work *w, uint64_t each)
         rig r;
         unsigned i = turn % CMB_COUNTOF(subjects);
         rig_open(&r, file, &subjects[i]);
+        w->huge = subjects[i].huge;
         measure(r.dev, w, each, &results[i]);
         rig_close(&r, &subjects[i]);
     }
@@ -246,7 +254,7 @@ int main(int argc, char **argv)
     uint64_t each = time_of(argc > 2 ? argv[2] : NULL);
     printf("reads past the cache, writes into it, %u in flight, %s; the rate by that of the file\n", IN_FLIGHT, file);
     for (unsigned i = 0; i < 2 * CMB_COUNTOF(lengths); i++) {
-        const work w = {.op = i % 2 ? CMB_OP_WRITE : CMB_OP_READ, .size = SIZE, .length = lengths[i / 2]};
+        work w = {.op = i % 2 ? CMB_OP_WRITE : CMB_OP_READ, .size = SIZE, .length = lengths[i / 2]};
         compare(file, &w, each);
         unlink(file);
     }
