@@ -60,7 +60,7 @@ static int open_log(const cli *c, inspect_image *image)
     static const cmb_image_params unknown = {.hash_kind = CMB_HASH_XXH3, .node_target = 4096};
     static const cmb_log_options options = {.no_durability = true};
     int rc = cmb_log_open(image->dev, &options, &image->log);
-    if (rc != CMB_ECORRUPT && rc != CMB_ENOTIMAGE)
+    if (rc != CMB_ECORRUPT && rc != CMB_ENOTIMAGE && rc != CMB_EIO)
         return rc;
     char why[520];
     snprintf(why, sizeof(why), "%s", cmb_error_detail());

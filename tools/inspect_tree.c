@@ -110,6 +110,8 @@ static int show_trees(picture *p, cmb_store *store)
 int inspect_tree(const cli *c)
 {
     picture p = {.c = c, .depth = UINT64_MAX};
+    /* Not the mapping: there, a disk that fails under a node is a signal. */
+    cmb_store_options options = {.read_only = true, .allow_no_durability = true, .residency = CMB_RESIDENT_POOL};
     cmb_store *store;
     if (cli_has(c, INSPECT_DOT) && cli_has(c, INSPECT_JSON))
         return cli_usage(c, "--dot and --json: give one of them");
@@ -118,9 +120,9 @@ int inspect_tree(const cli *c)
         return CLI_USAGE;
     if (limit == 0 || limit > LIMIT_MAX)
         return cli_usage(c, "--limit: 1 to %u", LIMIT_MAX);
-    int status = cli_open(c, false, &store);
-    if (status)
-        return status;
+    int rc = cmb_store_open(cli_image(c), &options, &store);
+    if (rc)
+        return cli_fail_open(cli_image(c), rc);
     return cli_close(c, store, cli_has(c, INSPECT_DOT) ? inspect_dot_trees(c, store, p.depth, limit) : show_trees(&p, store));
 }
 
