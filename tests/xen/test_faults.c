@@ -520,7 +520,6 @@ static void a_device_that_is_torn_out_is_an_error_at_once(void **state)
     cmb_request r = {.op = CMB_OP_WRITE, .length = BLOCK, .buffer = memory(BLOCK)};
     cmb_completion c;
     bed_init(&b, BED_SIZE);
-    b.take.timeout = 200u * 1000 * 1000;
     bed_open(&b);
     cmb_xen_back_kill(b.back);
     assert_int_equal(b.dev->ops->submit(b.queue, &r, 1), 1);
@@ -537,7 +536,7 @@ static void a_back_end_that_does_not_come_back_is_an_error_after_a_while(void **
 {
     bed b;
     bed_init(&b, BED_SIZE);
-    b.take.timeout = 200u * 1000 * 1000;
+    b.take.timeout = 2000u * 1000 * 1000;
     bed_open(&b);
     cmb_request r = {.op = CMB_OP_WRITE, .length = BLOCK, .buffer = memory(BLOCK), .user = &r};
     cmb_completion c;
