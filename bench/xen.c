@@ -34,12 +34,12 @@ typedef struct subject {
 static const subject subjects[] = {
     {.name = "file", .direct = true},
     {.name = "file, huge pages", .direct = true, .huge = true},
-    {.name = "plain grants", .indirect = true, .order = 1},
-    {.name = "persistent grants", .indirect = true, .persistent = true, .order = 1},
-    {.name = "plain, 11 segments", .order = 1},
-    {.name = "persistent, 11 segments", .persistent = true, .order = 1},
+    {.name = "plain grants", .indirect = true, .order = 3},
+    {.name = "persistent grants", .indirect = true, .persistent = true, .order = 3},
+    {.name = "plain, 11 segments", .order = 3},
+    {.name = "persistent, 11 segments", .persistent = true, .order = 3},
     {.name = "plain, one page of ring", .indirect = true},
-    {.name = "plain, huge pages", .indirect = true, .order = 1, .huge = true},
+    {.name = "plain, huge pages", .indirect = true, .order = 3, .huge = true},
 };
 
 typedef struct rig {

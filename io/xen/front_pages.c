@@ -4,7 +4,7 @@
 
 #include <assert.h>
 
-#define CHUNK 65u /* pages that the pool grows by: 256 KiB in a row, and the page that holds their indirect segments */
+#define CHUNK 65u /* pages that the pool begins with: 256 KiB in a row, and the page that holds their indirect segments */
 
 /* The chunk's pages become free, its first one to be taken first. */
 static void chunk_add(front_pool *pool, front_chunk *c)

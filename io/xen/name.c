@@ -90,7 +90,7 @@ int cmb_xen_vdev(const char *text, uint32_t *out_vdev)
 void cmb_xen_options_default(cmb_xen_options *out_options)
 {
     *out_options = (cmb_xen_options){
-        .ring_order = 1,
+        .ring_order = 3, /* without indirect segments 42 times 256 KiB; in fewer pages the back end waits for us */
         .queues = 1,
         .segments = CMB_XEN_SEGMENTS_MAX,
         .pool_pages = 704, /* a ring of one page with 22 segments each; Linux shares 1024 pages in all */
