@@ -686,6 +686,73 @@ static void a_name_does_nothing_to_the_terminal_that_shows_it(void **state)
     bed_close(&b);
 }
 
+/* ---- memory that runs out ---- */
+
+typedef struct purse {
+    unsigned left; /* allocations until one is refused; 0: none is */
+} purse;
+
+static bool pays(purse *p)
+{
+    return p->left == 0 || --p->left > 0;
+}
+
+static void *purse_alloc(void *ctx, size_t size)
+{
+    return pays(ctx) ? malloc(size) : NULL;
+}
+
+static void *purse_resize(void *ctx, void *ptr, size_t old_size, size_t new_size)
+{
+    (void)old_size;
+    return pays(ctx) ? realloc(ptr, new_size) : NULL;
+}
+
+static void purse_release(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    (void)size;
+    free(ptr);
+}
+
+/* Names of refs alone may be left out for want of memory. */
+static void whichever_allocation_fails_a_check_ends_with_that_or_with_its_findings(void **state)
+{
+    purse p = {0};
+    bed b;
+    unsigned findings = 0, failed = 0;
+    (void)state;
+    make_history(&b);
+    damage_some(&b);
+    bed reader = b;
+    reader.options.read_only = true;
+    reader.options.alloc = (cmb_allocator){.ctx = &p, .alloc = purse_alloc, .resize = purse_resize, .release = purse_release};
+    for (unsigned first = 0, error = 1; error; first++) {
+        report r = {0};
+        cmb_fsck_options options = {.level = CMB_FSCK_FULL, .on_finding = on_finding, .ctx = &r};
+        cmb_fsck_result result = {.findings = 99};
+        must(cmb_store_open_device(b.dev, &reader.options, &reader.store)); /* whose caches are empty */
+        p.left = first;
+        int got = cmb_fsck(reader.store, &options, &result);
+        error = first == 0 || p.left == 0; /* one was refused */
+        p.left = 0;
+        if (first == 0) {
+            must(got);
+            findings = r.count;
+        } else if (got) {
+            must_be(got, CMB_ENOMEM);
+            assert_int_equal(result.findings, 99);
+            failed++;
+        } else {
+            assert_int_equal(r.count, findings);
+        }
+        must(cmb_store_close(reader.store));
+    }
+    assert_true(findings >= 4);
+    assert_true(failed > 20);
+    bed_close(&b);
+}
+
 static void a_check_changes_no_byte(void **state)
 {
     bed b;
@@ -787,6 +854,7 @@ int main(void)
         cmocka_unit_test(a_content_without_an_address_is_the_empty_one),
         cmocka_unit_test(a_leaf_that_two_refer_to_is_what_both_mean),
         cmocka_unit_test(a_name_does_nothing_to_the_terminal_that_shows_it),
+        cmocka_unit_test(whichever_allocation_fails_a_check_ends_with_that_or_with_its_findings),
         cmocka_unit_test(a_check_changes_no_byte),
         cmocka_unit_test(a_damaged_superblock_is_mended_from_the_other_copy),
         cmocka_unit_test(the_first_finding_can_stop_the_run),
