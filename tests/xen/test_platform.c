@@ -404,6 +404,7 @@ static void a_pool_is_as_large_as_there_is_memory_and_grows_when_there_is_more(v
 {
     bed b;
     bed_init(&b, BED_SIZE);
+    b.take.ring_order = 1;
     bed_serve(&b);
     odd_begin(&b);
     odd.share = scant_share;
@@ -474,6 +475,7 @@ static void requests_hold_nothing_but_what_they_say(void **state)
 {
     bed b;
     bed_init(&b, BED_SIZE);
+    b.take.ring_order = 1;
     bed_serve(&b);
     odd_begin(&b);
     odd.share = noting_share;
