@@ -65,9 +65,9 @@ static void a_damaged_node_that_two_parents_put_at_two_levels_is_grafted_at_the_
     bed_open(&b);
     must(cmb_intake_open(b.store, &in));
     cmb_appender *app = cmb_intake_appender(in);
-    cmb_noderef below = forge_tower(&b, app, "a", 2);
-    cmb_entry entry = child_entry("a", &below);
-    cmb_noderef three = forge_node(&b, app, 3, &entry, 1), one = three, two, other, root;
+    cmb_noderef first = forge_tower(&b, app, "a", 2), second = forge_tower(&b, app, "b", 2);
+    cmb_entry entry, below[] = {child_entry("a", &first), child_entry("b", &second)};
+    cmb_noderef three = forge_node(&b, app, 3, below, 2), one = three, two, other, root; /* one of them for either parent */
     one.level = 1;
     entry = child_entry("b", &one);
     two = forge_node(&b, app, 2, &entry, 1);
