@@ -324,7 +324,7 @@ static void try_subsets(enumeration *e)
 /* Where a segment is begun again: the epochs next to that, and some of those until the next checkpoint. */
 static bool is_looked_at(const enumeration *e)
 {
-    return !e->plan->segment || (e->anew > 0 && (e->anew <= 3 || e->anew % 64 == 0 || e->super_written));
+    return !e->plan->segment || (e->anew > 0 && (e->anew <= 3 || e->anew % 128 == 0 || e->super_written));
 }
 
 static void end_epoch(enumeration *e, bool flushed)

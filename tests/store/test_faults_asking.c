@@ -162,10 +162,10 @@ out:
 
 /* ---- scrubs and watches ---- */
 
-static int first_error(void *ctx, const cmb_finding *f)
+/* What cannot be read is told as damaged. Where memory runs out nothing is. */
+static int any_finding(void *ctx, const cmb_finding *f)
 {
-    int *error = ctx;
-    *error = *error ? *error : f->error;
+    *(int *)ctx = CMB_EIO;
     return 0;
 }
 
@@ -173,7 +173,7 @@ static int first_error(void *ctx, const cmb_finding *f)
 static int scrub_all(kloop *k)
 {
     int found = 0, error;
-    cmb_scrub_options options = {.on_finding = first_error, .ctx = &found};
+    cmb_scrub_options options = {.on_finding = any_finding, .ctx = &found};
     cmb_scrub_status status;
     cmb_scrub *scrub;
     uint64_t wait;
