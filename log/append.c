@@ -298,11 +298,6 @@ uint64_t cmb_append_bytes(const cmb_appender *app)
     return app->bytes;
 }
 
-cmb_log *cmb_append_log(const cmb_appender *app)
-{
-    return app->log;
-}
-
 static uint64_t record_check(const void *record, uint32_t length, uint64_t addr)
 {
     uint8_t head[8];

@@ -204,7 +204,6 @@ int cmb_log_scratch(cmb_log *log, cmb_appender **out_app);
 
 /* Bytes appended so far. */
 uint64_t cmb_append_bytes(const cmb_appender *app);
-cmb_log *cmb_append_log(const cmb_appender *app);
 
 /* Waits until batch `seq` is durable. One of the waiting threads does the work for all (group commit).
  * CMB_EUNKNOWN: the device failed meanwhile. On a log without flush: after the write. */
@@ -250,8 +249,6 @@ bool cmb_log_locate(cmb_log *log, uint64_t addr, uint32_t length, uint64_t *out_
 /* A pointer to it in the device's mapping, valid until close (relocation: until `remapped`); NULL if it is not
  * mapped, not written yet, or the device does not map. Does not verify. */
 const void *cmb_log_peek(cmb_log *log, uint64_t addr, uint32_t length);
-/* The mapping of a whole plain segment that is written to its end or closed, else NULL. */
-const uint8_t *cmb_log_peek_segment(cmb_log *log, uint64_t segment);
 static inline uint64_t cmb_segment_of(unsigned shift, uint64_t addr) { return addr >> shift; }
 /* Queues for readers, reused. */
 int cmb_log_queue_take(cmb_log *log, cmb_queue **out_queue);

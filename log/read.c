@@ -226,14 +226,3 @@ const void *cmb_log_peek(cmb_log *log, uint64_t addr, uint32_t length)
         return NULL;
     return cmb_map_at(log, offset);
 }
-
-const uint8_t *cmb_log_peek_segment(cmb_log *log, uint64_t number)
-{
-    cmb_segment *s;
-    if (cmb_table_find(log, number, &s) || !s)
-        return NULL;
-    uint64_t word = atomic_load_explicit(&s->word, memory_order_acquire);
-    if (!(word & CMB_WORD_CLOSED) || CMB_WORD_KIND(word) == CMB_SEG_COMPACTED)
-        return NULL;
-    return cmb_map_at(log, CMB_WORD_PHYSICAL(word) << log->shift);
-}

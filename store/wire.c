@@ -138,18 +138,6 @@ int cmb_wire_get(cmb_wire_in *in, void *out, size_t size)
     return 0;
 }
 
-int cmb_wire_skip(cmb_wire_in *in, uint64_t size)
-{
-    uint8_t some[1024];
-    int error = 0;
-    while (!error && size) {
-        size_t n = size < sizeof some ? (size_t)size : sizeof some;
-        error = cmb_wire_get(in, some, n);
-        size -= n;
-    }
-    return error;
-}
-
 int cmb_wire_get_uint(cmb_wire_in *in, unsigned bytes, uint64_t *out)
 {
     uint8_t raw[8];

@@ -55,7 +55,6 @@ int cmb_wire_in_message(cmb_wire_in *in);
 /* Exactly `size` bytes of the message. */
 int cmb_wire_get(cmb_wire_in *in, void *out, size_t size);
 int cmb_wire_get_uint(cmb_wire_in *in, unsigned bytes, uint64_t *out);
-int cmb_wire_skip(cmb_wire_in *in, uint64_t size);
 /* The message has nothing more in it. */
 int cmb_wire_in_end_message(cmb_wire_in *in);
 /* And the stream has no more messages. */
