@@ -28,9 +28,9 @@
       "outcome unknown: the device failed while the change was being made durable; look before trying again")
 #define CLI_FSCK_STATUS_LIST(X)                                                                                        \
     X(CLEAN, 0, "no damage was found")                                                                                 \
-    X(REPAIRED, 1, "damage was repaired, which only --repair does")                                                        \
+    X(REPAIRED, 1, "damage was repaired: by --repair, or by a writer when it came to it")                              \
     X(DAMAGED, 4, "damage was found and is left as it is")                                                             \
-    X(NOT_RUN, 8, "the check could not run to its end: a missing or foreign file, no permission, no memory")           \
+    X(NOT_RUN, 8, "check or repair could not end: a missing or foreign file, no permission, no memory, a busy writer") \
     X(USAGE, 16, "wrong usage")
 
 enum {
