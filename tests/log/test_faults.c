@@ -6,6 +6,7 @@
  */
 #include "helper.h"
 
+#include "log/rescue.h"
 #include "tests/kloop/kloop.h"
 
 #define SHIFT  21u
@@ -410,6 +411,152 @@ static void without_memory_for_ever_nothing_is_held_and_nothing_is_lost(void **s
     loop(OVERLAY_SOUND, true, true, 37);
 }
 
+/* ---- what is done without a writer ---- */
+
+static int format_once(session *s)
+{
+    cmb_image_params p = th_params(SIZE, SHIFT), found;
+    cmb_env env = th_env(&s->r);
+    char text[2000];
+    bool valid;
+    int e = cmb_log_format(&s->dev->dev, &p, &s->memory.alloc, &env);
+    if (!e)
+        e = cmb_log_probe(&s->dev->dev, &s->memory.alloc, &found);
+    return e ? e : cmb_log_describe_super(&s->dev->dev, &s->memory.alloc, 0, text, sizeof text, &valid);
+}
+
+static int mend_once(session *s)
+{
+    unsigned mended;
+    return cmb_log_mend_supers(&s->dev->dev, &s->memory.alloc, &mended);
+}
+
+static bool any_node(const void *record, uint32_t limit, uint64_t addr)
+{
+    (void)record;
+    (void)limit;
+    (void)addr;
+    return true;
+}
+static int on_record(void *ctx, const cmb_rescue_record *record)
+{
+    (void)ctx;
+    (void)record;
+    return 0;
+}
+
+static int rescue_once(session *s)
+{
+    static const cmb_image_params params = {.hash_kind = 1, .node_target = 4096, .boundary_seed = 7};
+    cmb_log_options o = {.alloc = s->memory.alloc, .env = th_env(&s->r)};
+    uint8_t got[3000];
+    int e = cmb_log_open_rescue(&s->dev->dev, &o, &params, &s->log);
+    if (e)
+        return e;
+    for (size_t i = 0; i < s->n && !e; i++)
+        e = s->all[i].dead ? 0 : cmb_log_read_remains(s->log, s->all[i].addr, sizeof got, got);
+    if (!e)
+        e = cmb_log_segments(s->log, on_segment, NULL);
+    if (!e)
+        e = cmb_log_rescue_scan(s->log, any_node, on_record, NULL);
+    th_ok(cmb_log_close(s->log));
+    return e;
+}
+
+static bool sound_after(session *s, step_fn act)
+{
+    if (act == mend_once) {
+        unsigned mended;
+        th_ok(cmb_log_mend_supers(&s->dev->dev, &s->memory.alloc, &mended));
+        th_ok(cmb_log_mend_supers(&s->dev->dev, &s->memory.alloc, &mended));
+        return mended == 0;
+    }
+    return act(s) == 0;
+}
+
+static void loop_over(step_fn act, unsigned stride, bool damaged)
+{
+    static session prepared, s;
+    static const uint8_t zeros[CMB_BLOCK];
+    stride = stride > th_budget() ? stride / th_budget() : 1;
+    prepare(&prepared);
+    for (unsigned kind = 0; kind < 4; kind++) {
+        bool more = true;
+        for (uint64_t k = 0; more; k += stride) {
+            s = prepared;
+            overlay_lay(s.dev, s.image);
+            if (damaged) { /* one of the newest pair, whichever it is */
+                overlay_poke(s.dev, 0, zeros, sizeof zeros);
+                overlay_poke(s.dev, 1u << 20, zeros, sizeof zeros);
+            }
+            kloop_memory_init(&s.memory);
+            if (kind < 2) {
+                s.memory.fail_at = k;
+                s.memory.for_ever = kind;
+            } else {
+                overlay_break(s.dev, OVERLAY_EIO, k, kind == 3);
+            }
+            int e = act(&s);
+            more = fired(&s);
+            if (e && !more)
+                fail_msg("%s: %s", cmb_error_name(e), cmb_error_detail());
+            if (kind < 2) /* nothing hides that memory was lacking */
+                assert_true(!e || e == CMB_ENOMEM);
+            assert_int_equal(s.memory.held, 0);
+            assert_int_equal(s.dev->queues, 0);
+            overlay_break(s.dev, OVERLAY_SOUND, 0, false);
+            kloop_memory_init(&s.memory);
+            assert_true(sound_after(&s, act));
+        }
+    }
+    finish(&prepared);
+}
+
+static void an_image_is_made_anew_after_any_failure_of_making_it(void **state)
+{
+    (void)state;
+    loop_over(format_once, 1, false);
+}
+
+static void superblocks_are_mended_after_any_failure_of_mending_them(void **state)
+{
+    (void)state;
+    loop_over(mend_once, 1, true);
+}
+
+static void an_image_is_put_together_after_any_failure_of_putting_it_together(void **state)
+{
+    (void)state;
+    loop_over(rescue_once, 61, false);
+}
+
+static int no_randomness(void *ctx, void *out, size_t n)
+{
+    (void)ctx;
+    (void)out;
+    (void)n;
+    return CMB_EIO;
+}
+
+static void no_epoch_begins_without_randomness(void **state)
+{
+    static session s;
+    cmb_image_params p = th_params(SIZE, SHIFT);
+    cmb_env env = {NULL, th_env_now, no_randomness};
+    cmb_log_options o = {.writable = true, .env = env};
+    cmb_appender *app;
+    (void)state;
+    prepare(&s);
+    th_ok(cmb_log_open(&s.dev->dev, &o, &s.log));
+    assert_int_equal(cmb_log_begin(s.log, &app, NULL), CMB_EIO);
+    assert_int_equal(cmb_log_stream(s.log, &app), CMB_EIO);
+    th_ok(sound_records(&s, s.n_prepared));
+    th_ok(cmb_log_close(s.log));
+    assert_int_equal(cmb_log_format(&s.dev->dev, &p, NULL, &env), CMB_EIO);
+    check_after(&s); /* what was there is there */
+    finish(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +566,10 @@ int main(void)
         cmocka_unit_test(an_operation_without_space_costs_nothing_that_was_acknowledged),
         cmocka_unit_test(an_allocation_that_fails_is_told_and_its_step_can_be_done_again),
         cmocka_unit_test(without_memory_for_ever_nothing_is_held_and_nothing_is_lost),
+        cmocka_unit_test(an_image_is_made_anew_after_any_failure_of_making_it),
+        cmocka_unit_test(superblocks_are_mended_after_any_failure_of_mending_them),
+        cmocka_unit_test(an_image_is_put_together_after_any_failure_of_putting_it_together),
+        cmocka_unit_test(no_epoch_begins_without_randomness),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
