@@ -345,6 +345,96 @@ static void a_footer_is_believed_only_as_far_as_it_can_be(void **state)
     done(&im);
 }
 
+/* ---- pages ---- */
+
+typedef struct forged_page { const char *text; uint32_t at, size; uint64_t value; } forged_page;
+
+/* The root of a tree as the newest superblock says, changed, with its check and all superblocks' made right again. */
+static void forge_page(image *im, const cmb_super *super, uint32_t root_at, const forged_page *f)
+{
+    uint8_t page[CMB_BLOCK], block[CMB_BLOCK];
+    const cmb_radix_root *root = root_at == CMB_SUPER_AT_TABLE ? &super->table : &super->map;
+    cmb_super slot;
+    overlay_lay(im->dev, im->frozen);
+    overlay_peek(im->dev, root->ref.addr, page, sizeof page);
+    for (uint32_t i = 0; i < f->size; i++)
+        page[f->at + i] = (uint8_t)(f->value >> 8 * i);
+    uint64_t check = cmb_hash64(page + 8, CMB_BLOCK - 8, root->ref.addr);
+    cmb_put64(page, check);
+    overlay_poke(im->dev, root->ref.addr, page, sizeof page);
+    for (unsigned i = 0; i < CMB_SUPER_SLOTS; i++) {
+        overlay_peek(im->dev, (uint64_t)i * CMB_SUPER_SPACING, block, sizeof block);
+        th_ok(cmb_super_decode(block, i, &slot));
+        if (slot.generation != super->generation)
+            continue;
+        *(root_at == CMB_SUPER_AT_TABLE ? &slot.table.ref.check : &slot.map.ref.check) = check;
+        cmb_super_encode(&slot, i, block);
+        overlay_poke(im->dev, (uint64_t)i * CMB_SUPER_SPACING, block, sizeof block);
+    }
+}
+
+static void expect_refused(image *im, const forged_page *f, bool map)
+{
+    told t = {0};
+    uint64_t pages;
+    uint8_t got[64];
+    int e = try_open(im, true);
+    if (e != CMB_ECORRUPT || !strstr(cmb_error_detail(), f->text))
+        fail_msg("%s: %s: %s", f->text, cmb_error_name(e), e ? cmb_error_detail() : "");
+    e = try_open(im, false);
+    if (!map) {
+        assert_int_equal(e, CMB_ECORRUPT);
+        return;
+    }
+    th_ok(e); /* a reader can do without the state map */
+    th_ok(cmb_log_read(im->log, NULL, im->addrs[0], sizeof got, got));
+    th_ok(cmb_log_check_tables(im->log, &pages, on_finding, &t));
+    assert_true(t.n > 0 && strstr(t.text, f->text));
+    th_ok(cmb_log_close(im->log));
+}
+
+static void a_page_is_believed_only_as_far_as_it_can_be(void **state)
+{
+    enum { ENTRY = CMB_PAGE_HEADER + 16 * 200 }; /* one that is empty */
+    static const forged_page table[] = {
+        {"another page", CMB_PAGE_AT_MAGIC, 4, 1},
+        {"another page", CMB_PAGE_AT_KIND, 1, CMB_PAGE_MAP},
+        {"another page", CMB_PAGE_AT_LEVEL, 1, 1},
+        {"another page", CMB_PAGE_AT_ADDR, 8, 4096},
+        {"another page", CMB_PAGE_AT_INDEX, 8, 1},
+        {"kind 9", ENTRY, 8, UINT64_C(9) << 32 | 3},
+        {"kind 4", ENTRY, 8, (uint64_t)CMB_SEG_META << 32 | 30},
+        {"physical segment 1,", ENTRY, 8, (uint64_t)CMB_SEG_PLAIN << 32 | 1},
+        {"physical segment 24,", ENTRY, 8, (uint64_t)CMB_SEG_PLAIN << 32 | COUNT},
+    };
+    static const forged_page map[] = {
+        {"another page", CMB_PAGE_AT_KIND, 1, CMB_PAGE_TABLE},
+        {"state map names segment 0 of", CMB_PAGE_HEADER, 1, CMB_SEG_LIVE},
+        {"state map names segment 24 of", CMB_PAGE_HEADER + COUNT / 4, 1, CMB_SEG_QUARANTINE1},
+    };
+    image im;
+    cmb_super_slots slots;
+    cmb_queue *q;
+    cmb_allocator alloc = cmb_allocator_or_default(NULL);
+    (void)state;
+    make(&im);
+    freeze(&im);
+    overlay_lay(im.dev, im.frozen);
+    th_ok(cmb_queue_open(&im.dev->dev, 1, &q));
+    th_ok(cmb_super_load(&im.dev->dev, q, &alloc, &slots));
+    cmb_queue_close(q);
+    assert_true(slots.best.table.levels == 1 && slots.best.map.levels == 1);
+    for (size_t i = 0; i < CMB_COUNTOF(table); i++) {
+        forge_page(&im, &slots.best, CMB_SUPER_AT_TABLE, &table[i]);
+        expect_refused(&im, &table[i], false);
+    }
+    for (size_t i = 0; i < CMB_COUNTOF(map); i++) {
+        forge_page(&im, &slots.best, CMB_SUPER_AT_MAP, &map[i]);
+        expect_refused(&im, &map[i], true);
+    }
+    done(&im);
+}
+
 /* ---- calls that ask for what cannot be ---- */
 
 static int relocate_one(image *im, uint64_t addr, uint32_t length)
@@ -504,6 +594,7 @@ int main(void)
         cmocka_unit_test(a_record_of_segments_is_believed_only_as_far_as_it_can_be),
         cmocka_unit_test(two_segments_at_one_place_and_one_at_a_place_not_in_use_are_found),
         cmocka_unit_test(a_footer_is_believed_only_as_far_as_it_can_be),
+        cmocka_unit_test(a_page_is_believed_only_as_far_as_it_can_be),
         cmocka_unit_test(a_relocation_that_asks_for_what_is_not_there_is_refused_and_moves_nothing),
         cmocka_unit_test(an_appender_refuses_what_no_record_and_no_unit_can_be),
         cmocka_unit_test(no_image_is_made_of_sizes_that_cannot_be),
