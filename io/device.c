@@ -223,15 +223,27 @@ int cmb_device_open(const char *name, cmb_open_mode mode, const cmb_device_optio
     return error;
 }
 
+/* Over loopback it is what lies under it. */
+static int look_xen(const parsed_name *p, const cmb_allocator *alloc, cmb_where *out_where)
+{
+    uint32_t vdev;
+    if (p->xen.loopback[0])
+        return cmb_device_look(p->xen.loopback, alloc, out_where);
+    int error = cmb_xen_vdev(p->path + strlen("xen:"), &vdev);
+    if (!error)
+        *out_where = (cmb_where){.kind = CMB_WHERE_XEN, .device = vdev};
+    return error;
+}
+
 int cmb_device_look(const char *name, const cmb_allocator *alloc, cmb_where *out_where)
 {
     parsed_name p;
+    *out_where = (cmb_where){.kind = CMB_WHERE_NONE};
     int error = parse_name(alloc, name, &p);
-    if (!error) {
-        *out_where = (cmb_where){.kind = CMB_WHERE_NONE};
-        if (!p.is_xen && strncmp(p.path, "mem:", 4) != 0)
-            cmb_path_look(p.path, out_where);
-    }
+    if (!error && p.is_xen)
+        error = look_xen(&p, alloc, out_where);
+    else if (!error && strncmp(p.path, "mem:", 4) != 0)
+        cmb_path_look(p.path, out_where);
     parsed_free(alloc, &p);
     return error;
 }

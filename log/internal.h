@@ -24,6 +24,7 @@
 #define CMB_QUEUED_MAX (32u << 20)     /* bytes queued and not written, before an appender writes them itself */
 #define CMB_UNIT_AHEAD (8u << 20)      /* bytes of an open unit in memory, before its full frames are written, unless it counts */
 #define CMB_PREPARE_STEP (1u << 20)    /* bytes written with zeros ahead of the head at a time, at most */
+#define CMB_LOGICAL_JUMP_MAX (UINT64_C(1) << 40) /* segments' numbers that one step of the log may skip; more is damage */
 #define CMB_NEXT_TARGET 8u             /* next segments that begin tops up to */
 #define CMB_GROW_SEGMENTS 8u
 #define CMB_MAP_REGION_SHIFT 34u       /* the device is mapped in regions of 16 GiB */

@@ -13,7 +13,6 @@
 
 #define WINDOW_READ (256u << 10)
 #define SCAN_NEXT (128u << 10) /* of the segments after the next one */
-#define LOGICAL_JUMP_MAX (UINT64_C(1) << 40)
 #define BROKEN_MAX (UINT64_C(256) << 20) /* bytes of frames with a wrong check: more than is ever written between two flushes */
 
 enum { OP_MOVE = 16, OP_EDITS = 17, OP_ROOT = 18, OP_LASTS = 19 }; /* besides the entry kinds of SEGMENTS records */
@@ -122,7 +121,7 @@ static int frame_at(walker *w, uint64_t physical, uint64_t offset, uint64_t addr
     if (!addr) {
         addr = cmb_get64(h + CMB_FRAME_AT_ADDR);
         if ((addr & (log->size - 1)) != offset || addr >> log->shift <= w->here.segment
-            || addr >> log->shift > w->here.segment + LOGICAL_JUMP_MAX || addr >> 62)
+            || addr >> log->shift > w->here.segment + CMB_LOGICAL_JUMP_MAX || addr >> 62)
             return 0;
     }
     cmb_frame_info info;

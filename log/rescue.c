@@ -8,7 +8,6 @@
 #define VOTES 8u              /* images whose frames are told apart */
 #define FRAMES_ENOUGH 65536u  /* to know uuid and segment size */
 #define CLAIMS_A_SEGMENT 64u  /* logical segments that one physical segment may claim to hold pieces of */
-#define LOGICAL_JUMP_MAX (UINT64_C(1) << 40)
 #define TABLE_ERRORS 4096u    /* damaged table pages before the rest of the table is given up */
 
 /* ---- reading around what cannot be read ---- */
@@ -195,7 +194,7 @@ static int claims_add(const cmb_log *log, claims *list, const claim *item)
 /* Does so high a number come of writing, at most some jumps away from what the superblock knows? */
 static bool is_sane(const cmb_log *log, uint64_t logical)
 {
-    return logical > 0 && logical < log->super.next_logical + LOGICAL_JUMP_MAX && logical <= UINT64_MAX >> (log->shift + 2);
+    return logical > 0 && logical < log->super.next_logical + CMB_LOGICAL_JUMP_MAX && logical <= UINT64_MAX >> (log->shift + 2);
 }
 
 /* What one physical segment claims. */

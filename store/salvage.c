@@ -276,14 +276,13 @@ int cmb_salvage_device(cmb_device *image, cmb_device *target, const cmb_salvage_
 static int check_names(const char *image, const char *target, const cmb_salvage_options *o)
 {
     cmb_allocator alloc = cmb_allocator_or_default(&o->alloc);
-    size_t n = strcspn(image, "?");
     cmb_where from, to;
     int error = cmb_device_look(image, &alloc, &from);
     if (!error)
         error = cmb_device_look(target, &alloc, &to);
     if (error)
         return error;
-    if (cmb_where_same(&from, &to) || (strcspn(target, "?") == n && memcmp(image, target, n) == 0))
+    if (cmb_where_same(&from, &to))
         return cmb_fail(CMB_EINVAL, "%s: the target is the image itself", target);
     if (to.kind == CMB_WHERE_FILE && !o->force)
         return cmb_fail(CMB_EEXIST, "%s: exists already", target);

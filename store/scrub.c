@@ -11,6 +11,7 @@
 #include "store/report.h"
 
 #define STEP_BYTES (1u << 20)
+#define PASS_BEGUN 1u /* a position: what a pass begins with is done, and no segment found yet; no frame lies there */
 
 struct cmb_scrub {
     cmb_store *store;
@@ -164,8 +165,8 @@ static int step(cmb_scrub *s)
     uint64_t from = *at, next;
     int error = *at == 0 ? begin_pass(s) : 0;
     if (*at == 0 && error != CMB_ENOMEM) /* what the pass begins with is done, whatever was found */
-        *at = 1;
-    if (!error && *at % size <= 1)
+        *at = PASS_BEGUN;
+    if (!error && (*at % size == 0 || *at == PASS_BEGUN))
         error = find_segment(s, *at, &from);
     if (error)
         return error;
