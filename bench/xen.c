@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * xen.c: what the Xen front end costs: the same requests on a file by itself, and on a virtual device over that
- * file with both ends in this process. Reads go past the operating system's cache, writes into
- * it, as they do on a file.
+ * file with both ends in this process. Reads go past the operating system's cache, writes into it, as they do on a file.
+ * All of them move the same buffers, made once: of how many pieces of memory a buffer is says more than anything else
+ * about what a disk makes of it, and is a matter of luck with ordinary pages.
  *
  * usage: bench-xen [FILE [SECONDS]]     FILE is made, 256 MiB, and removed; default: in the present directory
  *        bench-xen --against DEVICE DEVICE [SECONDS]     two devices that are there, of 64 MiB or more; nothing is written
@@ -23,23 +24,29 @@
 #define IN_FLIGHT 32u
 #define VDEV     51712u
 
+#define LARGEST  262144u
+
 typedef struct subject {
     const char *name;
     bool direct; /* the file itself */
-    bool huge;   /* the caller's buffers are made of huge pages, if there are any: the loopback's pool is */
+    bool copies; /* and its bytes are copied once, which is the least that persistent grants come to */
+    bool huge;   /* the buffers are of huge pages, if there are any */
     bool indirect, persistent;
     unsigned order;
 } subject;
 
+/* The first with either kind of pages is what the others are measured by. */
 static const subject subjects[] = {
     {.name = "file", .direct = true},
-    {.name = "file, huge pages", .direct = true, .huge = true},
     {.name = "plain grants", .indirect = true, .order = 3},
     {.name = "persistent grants", .indirect = true, .persistent = true, .order = 3},
     {.name = "plain, 11 segments", .order = 3},
     {.name = "persistent, 11 segments", .persistent = true, .order = 3},
     {.name = "plain, one page of ring", .indirect = true},
-    {.name = "plain, huge pages", .indirect = true, .order = 3, .huge = true},
+    {.name = "huge pages: file", .direct = true, .huge = true},
+    {.name = "file, and a copy", .direct = true, .copies = true, .huge = true},
+    {.name = "plain grants", .indirect = true, .order = 3, .huge = true},
+    {.name = "persistent grants", .indirect = true, .persistent = true, .order = 3, .huge = true},
 };
 
 typedef struct rig {
@@ -95,12 +102,13 @@ static void rig_close(rig *r, const subject *s)
 typedef struct work {
     cmb_op op;
     uint64_t size, length; /* of the device, of a request */
-    bool huge;
+    uint8_t *memory, *copy; /* of IN_FLIGHT requests; NULL: no copies */
 } work;
 
+/* By turns. */
 typedef struct result {
-    double rate; /* requests a second, the best round's */
-    double cpu;  /* seconds of the whole process for each byte, the round's that took least */
+    double rate[ROUNDS]; /* requests a second */
+    double cpu[ROUNDS];  /* seconds of the whole process for each byte */
 } result;
 
 static double cpu_seconds(void)
@@ -119,12 +127,10 @@ static double run(cmb_device *dev, const work *w, uint64_t nanoseconds)
     cmb_completion done[IN_FLIGHT];
     uint64_t random = 1, finished = 0;
     must(cmb_queue_open(dev, IN_FLIGHT, &q));
-    uint8_t *memory = w->huge ? cmb_os_reserve(IN_FLIGHT * length) : cmb_io_buffer(&dev->alloc, IN_FLIGHT * length);
-    memset(memory, 1, IN_FLIGHT * length);
     unsigned free_count = IN_FLIGHT, in_flight = 0;
     for (unsigned i = 0; i < IN_FLIGHT; i++)
         requests[i] = (cmb_request){
-            .op = w->op, .flags = w->op == CMB_OP_READ ? CMB_IO_UNCACHED : 0, .length = length, .buffer = memory + i * length};
+            .op = w->op, .flags = w->op == CMB_OP_READ ? CMB_IO_UNCACHED : 0, .length = length, .buffer = w->memory + i * length};
     cmb_request *idle[IN_FLIGHT];
     for (unsigned i = 0; i < IN_FLIGHT; i++)
         idle[i] = &requests[i];
@@ -148,16 +154,14 @@ static double run(cmb_device *dev, const work *w, uint64_t nanoseconds)
         int got = in_flight ? dev->ops->reap(q, done, IN_FLIGHT, 1) : 0;
         for (int i = 0; i < got; i++) {
             must(done[i].result);
-            idle[free_count++] = done[i].user;
+            cmb_request *r = idle[free_count++] = done[i].user;
+            if (w->copy)
+                memcpy(w->copy + ((uint8_t *)r->buffer - w->memory), r->buffer, length);
         }
         in_flight -= (unsigned)got;
         finished += (unsigned)got;
         now = cmb_os_monotonic();
     }
-    if (w->huge)
-        cmb_os_unreserve(memory, IN_FLIGHT * length);
-    else
-        cmb_io_buffer_release(&dev->alloc, memory, IN_FLIGHT * length);
     cmb_queue_close(q);
     return (double)finished * 1e9 / (double)(now - start);
 }
@@ -179,43 +183,74 @@ static void make_file(const char *file)
     cmb_device_close(dev);
 }
 
-static const uint64_t lengths[] = {4096, 262144};
+static const uint64_t lengths[] = {4096, LARGEST};
 
 static uint64_t time_of(const char *seconds)
 {
     return (uint64_t)((seconds ? atof(seconds) : 2.0) * 1e9);
 }
 
-static void measure(cmb_device *dev, const work *w, uint64_t each, result *r)
+static void measure(cmb_device *dev, const work *w, uint64_t each, unsigned turn, result *r)
 {
     (void)run(dev, w, each / ROUNDS / WARM_UP);
     double before = cpu_seconds(), start = (double)cmb_os_monotonic();
     double rate = run(dev, w, each / ROUNDS);
     double bytes = rate * ((double)cmb_os_monotonic() - start) / 1e9 * (double)w->length;
-    double cpu = (cpu_seconds() - before) / bytes;
-    r->rate = rate > r->rate ? rate : r->rate;
-    r->cpu = cpu < r->cpu || r->cpu == 0 ? cpu : r->cpu;
+    r->rate[turn] = rate;
+    r->cpu[turn] = (cpu_seconds() - before) / bytes;
 }
 
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts them. */
+static double median(double values[ROUNDS])
+{
+    qsort(values, ROUNDS, sizeof *values, by_size);
+    return (values[(ROUNDS - 1) / 2] + values[ROUNDS / 2]) / 2;
+}
+
+/* The rate by that of `first` in the same turn: their median, the least and the most. */
 static void report(const work *w, const char *name, const result *r, const result *first)
 {
-    printf("%-5s %6llu B  %-24s %9.0f requests/s  %8.1f MB/s  %.2f  %6.1f ms of CPU a GB\n",
-           w->op == CMB_OP_READ ? "read" : "write", (unsigned long long)w->length, name, r->rate,
-           r->rate * (double)w->length / 1e6, r->rate / first->rate, r->cpu * 1e12);
+    double ratios[ROUNDS];
+    result sorted = *r;
+    for (unsigned i = 0; i < ROUNDS; i++)
+        ratios[i] = r->rate[i] / first->rate[i];
+    double ratio = median(ratios), rate = median(sorted.rate), cpu = median(sorted.cpu);
+    printf("%-5s %6llu B  %-24s %8.0f requests/s %8.1f MB/s  %5.2f (%.2f-%.2f) %7.1f ms of CPU a GB\n",
+           w->op == CMB_OP_READ ? "read" : "write", (unsigned long long)w->length, name, rate, rate * (double)w->length / 1e6,
+           ratio, ratios[0], ratios[ROUNDS - 1], cpu * 1e12);
+    fflush(stdout);
+}
+
+/* For all requests in flight at once; lasts as long as the program. */
+static uint8_t *buffers(bool huge)
+{
+    cmb_allocator alloc = cmb_allocator_or_default(NULL);
+    size_t size = (size_t)IN_FLIGHT * LARGEST;
+    uint8_t *memory = huge ? cmb_os_reserve(size) : cmb_io_buffer(&alloc, size);
+    must(memory ? 0 : CMB_ENOMEM);
+    memset(memory, 1, size);
+    return memory;
 }
 
 /* Two devices by turns; how the second does by the first. */
 static void against(char *const names[2], uint64_t each)
 {
     cmb_device *devices[2];
+    uint8_t *memory = buffers(/* huge= */ false);
     for (unsigned i = 0; i < 2; i++)
         must(cmb_device_open(names[i], CMB_OPEN_READ, NULL, &devices[i]));
-    printf("reads past the cache, %u in flight; the rate by that of the first\n", IN_FLIGHT);
+    printf("reads past the cache, %u in flight; the rate by that of the first: median, and spread, of %u turns\n", IN_FLIGHT, ROUNDS);
     for (unsigned l = 0; l < CMB_COUNTOF(lengths); l++) {
-        const work w = {.op = CMB_OP_READ, .size = PART, .length = lengths[l]};
-        result results[2] = {0};
+        const work w = {.op = CMB_OP_READ, .size = PART, .length = lengths[l], .memory = memory};
+        result results[2];
         for (unsigned turn = 0; turn < 2 * ROUNDS; turn++)
-            measure(devices[turn % 2], &w, each, &results[turn % 2]);
+            measure(devices[turn % 2], &w, each, turn / 2, &results[turn % 2]);
         for (unsigned i = 0; i < 2; i++)
             report(&w, names[i], &results[i], &results[0]);
     }
@@ -223,21 +258,25 @@ static void against(char *const names[2], uint64_t each)
         cmb_device_close(devices[i]);
 }
 
-/* By turns, and the best of each: the machine's other work is not what is measured. */
-static void compare(const char *file, work *w, uint64_t each)
+static void compare(const char *file, work *w, uint8_t *const memory[2], uint8_t *copy, uint64_t each)
 {
-    result results[CMB_COUNTOF(subjects)] = {0};
+    result results[CMB_COUNTOF(subjects)];
+    unsigned first = 0;
     make_file(file);
     for (unsigned turn = 0; turn < ROUNDS * CMB_COUNTOF(subjects); turn++) {
         rig r;
         unsigned i = turn % CMB_COUNTOF(subjects);
-        rig_open(&r, file, &subjects[i]);
-        w->huge = subjects[i].huge;
-        measure(r.dev, w, each, &results[i]);
-        rig_close(&r, &subjects[i]);
+        const subject *s = &subjects[i];
+        rig_open(&r, file, s);
+        w->memory = memory[s->huge];
+        w->copy = s->copies ? copy : NULL;
+        measure(r.dev, w, each, turn / CMB_COUNTOF(subjects), &results[i]);
+        rig_close(&r, s);
     }
-    for (unsigned i = 0; i < CMB_COUNTOF(subjects); i++)
-        report(w, subjects[i].name, &results[i], &results[0]);
+    for (unsigned i = 0; i < CMB_COUNTOF(subjects); i++) {
+        first = subjects[i].huge && !subjects[first].huge ? i : first;
+        report(w, subjects[i].name, &results[i], &results[first]);
+    }
 }
 
 int main(int argc, char **argv)
@@ -252,10 +291,13 @@ int main(int argc, char **argv)
     }
     const char *file = argc > 1 ? argv[1] : "bench-xen.tmp";
     uint64_t each = time_of(argc > 2 ? argv[2] : NULL);
-    printf("reads past the cache, writes into it, %u in flight, %s; the rate by that of the file\n", IN_FLIGHT, file);
+    uint8_t *const memory[2] = {buffers(/* huge= */ false), buffers(/* huge= */ true)};
+    uint8_t *copy = buffers(/* huge= */ true);
+    printf("reads past the cache, writes into it, %u in flight, %s; the rate by that of the file with the same buffers: median, and "
+           "spread, of %u turns\n", IN_FLIGHT, file, ROUNDS);
     for (unsigned i = 0; i < 2 * CMB_COUNTOF(lengths); i++) {
         work w = {.op = i % 2 ? CMB_OP_WRITE : CMB_OP_READ, .size = SIZE, .length = lengths[i / 2]};
-        compare(file, &w, each);
+        compare(file, &w, memory, copy, each);
         unlink(file);
     }
     return 0;
