@@ -43,6 +43,11 @@ typedef struct cmb_state {
 
 #define CMB_STATE_PACKED_MAX (1u + 8u + CMB_NAME_MAX + 20u + 2u * CMB_NODEREF_PACKED_MAX + CMB_NAME_MAX + 12u)
 unsigned cmb_state_pack(const cmb_state *state, uint8_t *out);
+/* The number of the unit in a packed state; 0: too short to be one. */
+static inline uint64_t cmb_state_merged(const uint8_t *packed, size_t size)
+{
+    return size > 8 ? cmb_get64(packed + 1) : 0;
+}
 /* CMB_ECORRUPT, the detail names `what`. */
 int cmb_state_unpack(const cmb_store *store, const char *what, const uint8_t *data, size_t size, cmb_state *out_state);
 void cmb_state_empty(const cmb_store *store, cmb_state *out_state);
@@ -124,6 +129,8 @@ int cmb_root_append(cmb_store *store, cmb_appender *app, uint64_t units, const c
 int cmb_root_carry(cmb_store *store, uint8_t **out_payload, uint32_t *out_size);
 /* Pending edits (no key twice) as the payload of an EDITS record; the caller releases *out_size bytes. */
 int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **out_payload, uint32_t *out_size);
+/* Which unit ends in the EDITS record of this payload, by what it says of branches; 0: nothing, or no payload of one. */
+uint64_t cmb_edits_unit(const void *payload, size_t size);
 /* cmb_log_replay_fn; ctx is the store. */
 int cmb_edits_replay(void *ctx, uint8_t kind, uint64_t addr, const void *payload, uint32_t length);
 
@@ -182,6 +189,14 @@ int cmb_refs_each_written(cmb_store *store, const char *prefix, cmb_ref_each_fn 
 #define CMB_REFLOG_KEY_MAX (CMB_REF_FULL_SIZE + 8u)
 #define CMB_REFLOG_VALUE_MAX (11u + 2u * CMB_NAME_MAX)
 size_t cmb_reflog_key(const char *name, size_t size, uint64_t unit, uint8_t out[CMB_REFLOG_KEY_MAX]);
+/* Of a key of more than 8 bytes. */
+static inline uint64_t cmb_reflog_unit(const uint8_t *key, size_t size)
+{
+    uint64_t unit = 0;
+    for (unsigned i = 8; i > 0; i--)
+        unit = unit << 8 | key[size - i];
+    return unit;
+}
 size_t cmb_reflog_pack(const cmb_reflog_entry *entry, uint8_t out[CMB_REFLOG_VALUE_MAX]);
 /* Drops what is older than the newest CMB_REFLOG_MAX entries of every ref that `edits` has entries of. */
 int cmb_reflog_trim(cmb_store *store, cmb_appender *app, cmb_buffer *edits, cmb_noderef *root);

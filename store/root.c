@@ -184,6 +184,26 @@ int cmb_edits_encode(const cmb_store *store, const cmb_pending *list, uint8_t **
     return 0;
 }
 
+uint64_t cmb_edits_unit(const void *payload, size_t size)
+{
+    const uint8_t *p = (const uint8_t *)payload + 1, *end = (const uint8_t *)payload + size;
+    uint64_t newest = 0;
+    for (size_t all; end - p >= EDIT_HEADER; p += all) {
+        size_t key_size = cmb_get16(p + 2), value_size = cmb_get16(p + 4);
+        const uint8_t *key = p + EDIT_HEADER;
+        uint64_t unit = 0;
+        all = EDIT_HEADER + key_size + value_size;
+        if (all > (size_t)(end - p))
+            break;
+        if (p[0] == CMB_TABLE_REFLOG && p[1] == EDIT_SET && key_size > 8)
+            unit = cmb_reflog_unit(key, key_size);
+        else if (p[0] == CMB_TABLE_REFS && p[1] == EDIT_SET)
+            unit = cmb_state_merged(key + key_size, value_size);
+        newest = unit > newest ? unit : newest;
+    }
+    return newest;
+}
+
 int cmb_root_carry(cmb_store *store, uint8_t **out_payload, uint32_t *out_size)
 {
     cmb_pending *list = NULL;

@@ -114,6 +114,7 @@ typedef struct cmb_salvage {
     cmb_buffer *known[CMB_TABLES]; /* newest value of every key, or that it was removed */
     cmb_buffer *older;     /* names of refs that come from older trees */
     bool asks_older;
+    uint64_t units_lost;   /* between the newest ROOT record that was read and the newest record: units whose EDITS record is lost */
     cmb_sv_list holes[CMB_TABLES]; /* of ranges: names and ids of which nothing is known yet */
     /* salvage_scan.c */
     bool scanned;
@@ -126,7 +127,7 @@ typedef struct cmb_salvage {
     cmb_sv_list grafts;    /* of cmb_sv_graft; the first grafts_done were tried, of which grafts_sorted are in order of address */
     size_t grafts_done, grafts_sorted;
     cmb_addrset *noted;    /* addresses of grafts */
-    bool refs_lost;        /* names of refs may be missing */
+    bool refs_lost;        /* names of refs may be missing, or moves of them */
     bool content_lost;     /* there was a tree of which nothing is known */
     cmb_idset inner;       /* refs_lost: commits that a child or a ref leads to */
     cmb_addrset *seen;     /* nodes that some tree leads to */

@@ -164,9 +164,10 @@ static int reset_tables(cmb_store *store)
     return error;
 }
 
-/* One EDITS record into the tables; one that cannot be read is passed over. */
-static int replay(cmb_salvage *s, const cmb_sv_record *r)
+/* One EDITS record into the tables; one that cannot be read is passed over. *lost: units that no record before it told of, and itself. */
+static int replay(cmb_salvage *s, const cmb_sv_record *r, uint64_t *lost)
 {
+    uint64_t unit = s->in->unit_number + 1;
     uint8_t *record = cmb_alloc(&s->alloc, r->length);
     if (!record)
         return CMB_ENOMEM;
@@ -175,21 +176,32 @@ static int replay(cmb_salvage *s, const cmb_sv_record *r)
         error = cmb_record_check(record, r->length, r->addr);
     if (!error)
         error = cmb_edits_replay(s->in, r->kind, r->addr, record + CMB_RECORD_HEADER, r->length - CMB_RECORD_HEADER);
+    uint64_t found = error ? 0 : cmb_edits_unit(record + CMB_RECORD_HEADER, r->length - CMB_RECORD_HEADER);
+    if (found > unit) {
+        *lost += found - unit;
+        unit = found;
+    }
     cmb_release(&s->alloc, record, r->length);
-    return cmb_sv_is_damage(error) ? 0 : error;
+    s->in->unit_number = unit;
+    if (cmb_sv_is_damage(error)) {
+        ++*lost;
+        return 0;
+    }
+    return error;
 }
 
 /* Makes in's tables those of records[at], a ROOT, with the edits up to `before`; at n: of no ROOT. CMB_ECORRUPT: it cannot be read. */
-static int load_state(cmb_salvage *s, size_t at, uint64_t before)
+static int load_state(cmb_salvage *s, size_t at, uint64_t before, uint64_t *out_lost)
 {
     const cmb_sv_record *r = s->records.items;
     bool none = at == s->records.n;
     int error = reset_tables(s->in);
+    *out_lost = 0;
     if (!error && !none)
         error = cmb_root_read_tables(s->in, r[at].addr, r[at].length);
     for (size_t i = none ? 0 : at + 1; i < s->records.n && r[i].addr < before && !error; i++) {
         if (r[i].kind == CMB_RECORD_EDITS && !cmb_sv_is_stale(s, &r[i]))
-            error = replay(s, &r[i]);
+            error = replay(s, &r[i], out_lost);
     }
     return error;
 }
@@ -204,23 +216,26 @@ static int ask_records(cmb_salvage *s, uint64_t before)
 {
     const cmb_sv_record *r = s->records.items;
     unsigned states = 0;
+    uint64_t lost;
     for (size_t i = s->records.n; i-- > 0 && has_holes(s) && states < STATES_MAX;) {
         if (r[i].kind != CMB_RECORD_ROOT || r[i].addr >= before || cmb_sv_is_stale(s, &r[i]))
             continue;
-        int error = load_state(s, i, before);
+        int error = load_state(s, i, before, &lost);
         if (cmb_sv_is_damage(error))
             continue;
         if (!error)
             error = absorb_store(s, s->in, /* complete= */ true);
         if (error)
             return error;
+        if (!s->asks_older)
+            s->units_lost = lost;
         states++;
         s->asks_older = true;
         before = r[i].addr;
     }
     if (states || !has_holes(s))
         return 0;
-    int error = load_state(s, s->records.n, before); /* not one ROOT: what edits say, and nothing more is known */
+    int error = load_state(s, s->records.n, before, &s->units_lost); /* not one ROOT: what edits say, and nothing more is known */
     return error ? error : absorb_store(s, s->in, /* complete= */ false);
 }
 
@@ -293,16 +308,27 @@ static int refs_from_reflog(cmb_salvage *s)
     return error;
 }
 
-static int commits_from_scan(cmb_salvage *s)
+/* Is there no place known for it? A state that was put together does not tell that it never had one. */
+static bool commit_is_open(cmb_salvage *s, cmb_bytes id)
+{
+    cmb_edit edit;
+    return s->exact ? is_open(s, CMB_TABLE_COMMITS, id) : !cmb_buffer_find(s->known[CMB_TABLE_COMMITS], id.data, id.size, &edit);
+}
+
+/* *out_lost: commits that a state was put together without, though nothing says that one is missing. */
+static int commits_from_scan(cmb_salvage *s, bool *out_lost)
 {
     const cmb_commit_at *at = s->commits_found.items;
     int error = 0;
+    *out_lost = false;
     for (size_t i = 0; i < s->commits_found.n && !error; i++) {
         uint8_t value[CMB_COMMIT_AT_PACKED];
         cmb_bytes id = {at[i].id.bytes, at[i].id.size};
         cmb_commit_at_pack(&at[i], value);
-        if (is_open(s, CMB_TABLE_COMMITS, id))
-            error = add_known(s, CMB_TABLE_COMMITS, id, (cmb_bytes){value, sizeof value}, false);
+        if (!commit_is_open(s, id))
+            continue;
+        *out_lost = *out_lost || !cmb_sv_ranges_have(&s->holes[CMB_TABLE_COMMITS], id);
+        error = add_known(s, CMB_TABLE_COMMITS, id, (cmb_bytes){value, sizeof value}, false);
     }
     return error;
 }
@@ -343,6 +369,7 @@ static int tell_holes(cmb_salvage *s, cmb_table_id t, cmb_loss_kind kind, const 
 static int begin(cmb_salvage *s)
 {
     s->asks_older = false;
+    s->units_lost = 0;
     cmb_buffer_destroy(s->older);
     s->older = NULL;
     int error = cmb_buffer_create(&s->alloc, &s->older);
@@ -374,26 +401,39 @@ static int gather_states(cmb_salvage *s, bool *out_holes)
     return !error && has_holes(s) ? ask_records(s, before) : error;
 }
 
+/* The state was put together of what there is. */
+static int tell_rebuilt(cmb_salvage *s, bool commits_lost)
+{
+    char text[700];
+    int n = snprintf(text, sizeof text, "%s", s->why);
+    if (s->units_lost)
+        n += snprintf(text + n, sizeof text - (size_t)n, "; %llu of the last changes of branches and tags cannot be read",
+                      (unsigned long long)s->units_lost);
+    if (commits_lost)
+        snprintf(text + n, sizeof text - (size_t)n, "; there are commits that no branch was seen to stand on");
+    return cmb_sv_tell_of(s, CMB_LOSS_STATE, 0, 0, "", text);
+}
+
 int cmb_sv_gather(cmb_salvage *s)
 {
-    bool more = true, holes = false;
+    bool more = true, holes = false, lost = false;
     int error = 0;
     for (unsigned round = 0; round < GATHER_ROUNDS && more && !error; round++) {
         error = gather_states(s, &holes);
         if (!error)
             error = cmb_sv_graft_all(s, &more); /* nodes of tables that come back change the states */
     }
+    if (!error && (!s->exact || s->holes[CMB_TABLE_COMMITS].n))
+        error = commits_from_scan(s, &lost);
     if (!error && !s->exact)
-        error = cmb_sv_tell_of(s, CMB_LOSS_STATE, 0, 0, "", s->why);
+        error = tell_rebuilt(s, lost);
     if (!error && holes)
         error = cmb_sv_tell_of(s, CMB_LOSS_TABLE, 0, 0, "", "nodes of the tables are damaged");
-    if (!error && s->holes[CMB_TABLE_COMMITS].n)
-        error = commits_from_scan(s);
     if (!error && s->holes[CMB_TABLE_REFS].n)
         error = refs_from_reflog(s);
     if (!error)
         error = tell_older(s);
-    s->refs_lost = s->holes[CMB_TABLE_REFS].n > 0;
+    s->refs_lost = s->holes[CMB_TABLE_REFS].n > 0 || s->units_lost || lost;
     if (!error)
         error = tell_holes(s, CMB_TABLE_REFS, CMB_LOSS_REFS, "the table of branches and tags");
     return error ? error : tell_holes(s, CMB_TABLE_COMMITS, CMB_LOSS_COMMITS, "the index of commits");

@@ -10,7 +10,7 @@
  *      what it shows then; else the newest ROOT record that can be read with the EDITS records after it.
  *   2. For names and commits that are lost there: older ROOT and EDITS records, newest first; then the reflog (a branch stands
  *      where it was committed to last); then COMMIT records that no index names. Commits that nothing leads to
- *      become branches "lost+found/commit-..." if names of refs were lost.
+ *      become branches "lost+found/commit-..." if names of refs, or records of what moved them, were lost.
  *   3. In every tree: all entries of leaves that can be read. Where an inner node is damaged, nodes whose names still stand in its
  *      remains are put back in place.
  *   4. Leaves that no tree names any more, where keys were lost: of every lost key the newest entry, in the branch "lost+found/entries" if

@@ -18,8 +18,8 @@ for part in $platform; do
     printf '[:/]%s\\.c\\.o:\n' "$part"
 done >"$tmp/platform"
 grep -vf "$tmp/platform" "$tmp/all" >"$tmp/core"
-if grep -q ' __[at]san_' "$tmp/core"; then
-    echo 'a build with sanitizers asks for what they need: skipped'
+if grep -qE ' __([at]san|gcov)_' "$tmp/core"; then
+    echo 'a build with sanitizers or counters asks for what they need: skipped'
     exit 77
 fi
 grep -c . "$tmp/core" >/dev/null # some objects there are

@@ -89,6 +89,62 @@ static void without_superblocks_everything_is_found_by_frames(void **state)
     }
 }
 
+/* The record that moves the branch lies behind that of the commit. */
+static void damage_move(bed *b, const char *branch)
+{
+    uint8_t head[CMB_RECORD_HEADER];
+    cmb_resolved rev;
+    must(cmb_rev_resolve(b->store, branch, &rev));
+    uint64_t addr = cmb_align_up(rev.state.commit.addr + rev.state.commit.length, CMB_RECORD_ALIGN);
+    must(cmb_log_read(b->store->log, NULL, addr, sizeof head, head));
+    assert_int_equal(cmb_record_kind_of(head), CMB_RECORD_EDITS);
+    damage_record(b, addr, cmb_record_length(head), CMB_RECORD_HEADER + 20);
+}
+
+/* Of three branches that were committed to one after the other since the last checkpoint, the second one's move is lost, or the last one's. */
+static void without_superblocks_moves_that_are_lost_are_told_of(void **state)
+{
+    static const char *const branches[] = {"one", "two", "three"};
+    static const char *const texts[] = {"1 of the last changes of branches and tags", "commits that no branch was seen to stand on"};
+    (void)state;
+    for (unsigned k = 0; k < 2; k++) {
+        const char *lost = branches[k + 1];
+        bed b = {.dev = NULL};
+        rescue r;
+        cmb_resolved moved, found;
+        char hex[2 * CMB_NAME_MAX + 1], name[64];
+        bed_open_with(&b, 0, &(cmb_init_options){.node_size = 1024});
+        put(b.store, "main", "key", "first", "first");
+        for (unsigned i = 0; i < CMB_COUNTOF(branches); i++)
+            must(cmb_branch_create(b.store, branches[i], "main"));
+        bed_reopen(&b);
+        for (unsigned i = 0; i < CMB_COUNTOF(branches); i++)
+            put(b.store, branches[i], "key", branches[i], branches[i]);
+        cmb_device *crashed = copy_device(b.dev); /* before a checkpoint holds it all */
+        must(cmb_rev_resolve(b.store, lost, &moved));
+        must(cmb_store_close(b.store));
+        cmb_device_close(b.dev);
+        b.dev = crashed;
+        must(cmb_store_open_device(b.dev, &b.options, &b.store));
+        damage_move(&b, lost);
+        zero_superblocks(&b);
+        salvage(&b, NULL, &r);
+        print_losses(&r.losses);
+        assert_int_equal(count_kind(&r.losses, CMB_LOSS_STATE), 1);
+        assert_int_equal(count_kind(&r.losses, CMB_LOSS_FOUND), 1);
+        for (size_t i = 0; i < r.losses.n; i++)
+            assert_true(r.losses.items[i].kind != CMB_LOSS_STATE || strstr(r.losses.items[i].text, texts[k]));
+        for (unsigned i = 0; i < CMB_COUNTOF(branches); i++)
+            expect(r.to.store, branches[i], "key", branches[i] == lost ? "first" : branches[i]);
+        hex_of(&moved.state.commit.id, hex);
+        snprintf(name, sizeof name, "lost+found/commit-%.12s", hex);
+        must(cmb_rev_resolve(r.to.store, name, &found));
+        assert_true(same_name(&found.state.commit.id, &moved.state.commit.id));
+        rescue_close(&r);
+        bed_close(&b);
+    }
+}
+
 static void what_is_no_image_is_refused(void **state)
 {
     bed b = {.dev = NULL};
@@ -356,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_image_comes_out_with_the_same_refs_and_commits),
         cmocka_unit_test(without_superblocks_everything_is_found_by_frames),
+        cmocka_unit_test(without_superblocks_moves_that_are_lost_are_told_of),
         cmocka_unit_test(what_is_no_image_is_refused),
         cmocka_unit_test(a_target_that_holds_an_image_is_overwritten_by_force_only),
         cmocka_unit_test(a_damaged_leaf_costs_its_keys_and_names_every_branch_that_had_them),
