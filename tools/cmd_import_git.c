@@ -58,7 +58,7 @@ static void report(const import *im, const cmb_git_result *r)
         json_end_line(&j);
         return;
     }
-    fprintf(stderr, "%s commits (%s of them known), %s blobs, %s refs; %s in %.2f s, %s\n", text_count(&a, r->commits),
+    fprintf(stderr, "commits: %s (known before: %s), blobs: %s, refs: %s; %s in %.2f s, %s\n", text_count(&a, r->commits),
             text_count(&b, r->known), text_count(&c, r->blobs), text_count(&d, r->refs), text_size(&e, r->bytes),
             (double)elapsed / 1e9, text_rate(&f, r->bytes, elapsed));
 }

@@ -110,8 +110,8 @@ int taking_end(taking *t, int rc, const char *from, const cmb_sync_stats *stats)
     if (rc)
         return cli_fail(t->c, rc);
     if (!cli_has(t->c, t->which->json))
-        fprintf(stderr, "%s commits (%s of them known), %s changes, %s\n", text_count(&a, stats->commits),
-                stats->known ? text_count(&b, stats->known) : "none", text_count(&c, stats->changes),
+        fprintf(stderr, "commits: %s (known before: %s), changes: %s, %s\n", text_count(&a, stats->commits),
+                text_count(&b, stats->known), text_count(&c, stats->changes),
                 text_size(&(text_buf){.s = ""}, stats->bytes));
     return t->stuck ? CLI_NOT_FOUND : CLI_OK;
 }
