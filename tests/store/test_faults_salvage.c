@@ -5,7 +5,7 @@
 #include "tests/kloop/kloop.h"
 
 #define WHEN   1700000000000000
-#define POINTS 10u /* of one loop, without a budget */
+#define POINTS 4u /* of one loop, without a budget */
 
 /* ---- an image ---- */
 
