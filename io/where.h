@@ -13,7 +13,7 @@ typedef struct cmb_where {
 } cmb_where;
 /* A path as it stands. */
 void cmb_path_look(const char *path, cmb_where *out_where);
-/* A device's name; NONE for memory. 0, or CMB_EINVAL and CMB_ENOMEM as opening it would say. */
+/* A device's name; NONE for memory. 0, or CMB_EINVAL, CMB_ENOMEM and, of Xen where it is not built, CMB_ENOTSUP as opening it would say. */
 int cmb_device_look(const char *name, const cmb_allocator *alloc, cmb_where *out_where);
 /* One file, block device or virtual device, whatever names, links and nodes lead to it? */
 static inline bool cmb_where_same(const cmb_where *a, const cmb_where *b)

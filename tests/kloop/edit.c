@@ -50,6 +50,16 @@ int kloop_put(cmb_store *store, const char *branch, const char *key, const char 
     return land(txn, error, message);
 }
 
+void kloop_put_large(cmb_store *store, const char *branch)
+{
+    static uint8_t large[70000];
+    cmb_txn *txn;
+    memset(large, 'L', sizeof large);
+    must(cmb_txn_begin(store, branch, 0, &txn));
+    must(cmb_txn_put(txn, str("large"), (cmb_bytes){large, sizeof large}));
+    must(land(txn, 0, "large"));
+}
+
 int kloop_checkpoint(cmb_store *store)
 {
     return cmb_store_checkpoint(store);

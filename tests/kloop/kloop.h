@@ -94,6 +94,9 @@ int kloop_edit_do(cmb_store *store, const kloop_edit *edit);
 /* The same for one key; value NULL: deletes it if it is there. */
 int kloop_put(cmb_store *store, const char *branch, const char *key, const char *value, const char *message);
 
+/* For `prepare`: commits a value of 70,000 bytes, which is kept in pieces, as "large". */
+void kloop_put_large(cmb_store *store, const char *branch);
+
 /* What the store does now and then by itself. */
 int kloop_checkpoint(cmb_store *store);
 int kloop_seal(cmb_store *store); /* so that the last batch is known to be durable, as after a close */

@@ -14,16 +14,6 @@ static void edit(cmb_store *store, const char *branch, const char *value, unsign
     must(kloop_edit_do(store, &(kloop_edit){.branch = branch, .value = value, .message = value, .first = first, .stride = stride, .n = n}));
 }
 
-static void put_large(cmb_store *store, const char *branch)
-{
-    static uint8_t large[70000];
-    cmb_txn *txn;
-    memset(large, 'L', sizeof large);
-    must(cmb_txn_begin(store, branch, 0, &txn));
-    must(cmb_txn_put(txn, str("large"), (cmb_bytes){large, sizeof large}));
-    must(cmb_txn_commit(txn, &(cmb_commit_info){.author = "ada", .message = "large", .time = WHEN}, NULL));
-}
-
 /* main and side, crossed by merges; tags of both kinds; a value in pieces; directories; edits that are logged only. */
 static void prepare_store(kloop *k)
 {
@@ -39,7 +29,7 @@ static void prepare_store(kloop *k)
     must(cmb_tag_annotate(s, "v1-again", "v1", &(cmb_tag_info){.tagger = "ada", .message = "of a tag", .time = WHEN}));
     must(cmb_merge(s, "main", "side", NULL, NULL, &by_ada, &result));
     edit(s, "side", "later", 33, 50, 5);
-    put_large(s, "main");
+    kloop_put_large(s, "main");
     for (unsigned i = 0; i < 40; i++) {
         char key[32];
         snprintf(key, sizeof key, "dir/%u/file%02u", i / 10, i);

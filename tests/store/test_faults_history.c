@@ -115,16 +115,6 @@ static void merges_survive_any_failure(void **state)
 
 /* ---- sync ---- */
 
-static void put_large(cmb_store *store, const char *branch)
-{
-    static uint8_t large[70000];
-    cmb_txn *txn;
-    memset(large, 'L', sizeof large);
-    must(cmb_txn_begin(store, branch, 0, &txn));
-    must(cmb_txn_put(txn, str("large"), (cmb_bytes){large, sizeof large}));
-    must(cmb_txn_commit(txn, &by_ada, NULL));
-}
-
 /* Store 1 is ahead on main, has topic, a tag and a working state; side has commits in both. */
 static void prepare_peers(kloop *k)
 {
@@ -133,7 +123,7 @@ static void prepare_peers(kloop *k)
     must(cmb_branch_create(there, "side", "main"));
     must(cmb_pull(here, there, NULL, NULL));
     edit(there, "main", "second", 1, 30, 10);
-    put_large(there, "main");
+    kloop_put_large(there, "main");
     edit(there, "side", "theirs", 2, 40, 5);
     edit(here, "side", "ours", 10, 40, 5);
     must(cmb_branch_create(there, "topic", "main"));
@@ -300,7 +290,7 @@ static void imports_and_exports_survive_any_failure(void **state)
 static void prepare_reading(kloop *k)
 {
     prepare_merges(k);
-    put_large(k->store[0], "main");
+    kloop_put_large(k->store[0], "main");
     must(kloop_put(k->store[0], "main", "dir/sub/key", "working", NULL));
 }
 

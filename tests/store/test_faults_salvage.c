@@ -14,16 +14,6 @@ static void commit(cmb_store *s, const char *branch, const char *value, unsigned
     must(kloop_edit_do(s, &(kloop_edit){.branch = branch, .value = value, .message = value, .first = first, .stride = stride, .n = n}));
 }
 
-static void put_large(cmb_store *s, const char *branch)
-{
-    static uint8_t large[70000];
-    cmb_txn *txn;
-    memset(large, 'L', sizeof large);
-    must(cmb_txn_begin(s, branch, 0, &txn));
-    must(cmb_txn_put(txn, str("large"), (cmb_bytes){large, sizeof large}));
-    must(cmb_txn_commit(txn, &(cmb_commit_info){.author = "ada", .message = "large", .time = WHEN}, NULL));
-}
-
 /* Merged branches, tags of both kinds, a value in pieces, a working state, more refs and commits than one node of their tables holds. */
 static void fill(cmb_store *s)
 {
@@ -37,7 +27,7 @@ static void fill(cmb_store *s)
     must(cmb_tag_annotate(s, "v1", "main", &(cmb_tag_info){.tagger = "ada", .message = "one", .time = WHEN}));
     must(cmb_tag_annotate(s, "v1-again", "v1", &(cmb_tag_info){.tagger = "ada", .message = "of a tag", .time = WHEN}));
     must(cmb_merge(s, "main", "side", NULL, NULL, &by_ada, &result));
-    put_large(s, "main");
+    kloop_put_large(s, "main");
     for (unsigned i = 0; i < 12; i++) {
         char name[32];
         snprintf(name, sizeof name, "topic/%02u", i);
@@ -210,6 +200,7 @@ static void run_loop(loop *l, fault kind, bool for_ever)
     l->failed = l->survived = 0;
     (void)run(l);
     uint64_t n = l->concerned, points = (uint64_t)POINTS * bed_budget(), stride = n > points ? (n + points - 1) / points : 1, tried = 0;
+    check(l, n > 0);
     for (l->k = bed_seed() % stride; l->k < n; l->k += stride, tried++)
         (void)run(l);
     for (l->k = n; run(l); l->k++) /* ends with a run that is untouched */
